@@ -1,0 +1,159 @@
+"""How near is near enough: declared by class, never by a free tolerance.
+
+==============  =================================================================================
+class           an element ``y`` with oracle ``o`` passes when
+==============  =================================================================================
+``exact``       it is ``o`` rounded to the dtype, bit for bit, signed zeros included
+``equal``       as ``exact``, but 0 and -0 are the same
+``ulp(n)``      ``|y - o| <= n`` units in the last place of ``o``
+``dot(K)``      ``|y - o| <= 2 K u B``, with ``B`` the same sum over absolute values
+``calibrated``  ``|y - o| <= max(CALIBRATION * e, FLOOR * u * max|o|)``, with ``e`` the reference's
+                own largest error in that dtype, over its honest variants
+``shape``       only shape and dtype are looked at
+==============  =================================================================================
+
+``u`` is the unit roundoff of the tensor's dtype. In every class NaN answers NaN and an infinity
+the same infinity.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from . import expression
+from .tensors import SMALLEST, UNIT_ROUNDOFF, cast, is_float
+
+CALIBRATION = 3.0
+FLOOR = 4.0
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What a tensor is judged against: the oracle, and what its class needs beside it."""
+
+    oracle: np.ndarray
+    error: float = 0.0
+    """The reference's own largest error in the judged dtype."""
+    magnitude: np.ndarray | None = None
+    """For ``dot``: the oracle on absolute values."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The first element (or the shape, or the dtype) that is wrong."""
+
+    what: str
+    index: tuple[int, ...] | None = None
+    got: Any = None
+    wanted: Any = None
+    bound: float | None = None
+    wrong: int = 0
+    total: int = 0
+
+    def __str__(self) -> str:
+        if self.index is None:
+            return f"{self.what}: got {self.got}, wanted {self.wanted}"
+        bound = "" if self.bound is None else f", bound {self.bound:.6g}"
+        return (
+            f"{self.what}[{', '.join(map(str, self.index))}]: got {self.got!r}, "
+            f"wanted {self.wanted!r}{bound} ({self.wrong} of {self.total} elements wrong)"
+        )
+
+
+def choose(
+    declared: Any, names: Mapping[str, Any], functions: Mapping[str, Callable[..., Any]]
+) -> tuple[str, float]:
+    """The class that holds for a call, with the value of its argument.
+
+    >>> choose([{"when": "n > 1", "class": "dot(2*n)"}, {"class": "exact"}], {"n": 3}, {})
+    ('dot', 6.0)
+    """
+    if isinstance(declared, list):
+        fitting = (
+            item["class"] for item in declared
+            if "when" not in item or expression.evaluate(item["when"], names, functions)
+        )  # fmt: skip
+        declared = next(fitting, "calibrated")
+    match = re.fullmatch(r"(\w+)(?:\((.+)\))?", declared)
+    assert match is not None
+    argument = expression.evaluate(match[2], names, functions) if match[2] else 0
+    return match[1], float(argument or 0)
+
+
+def compare(
+    what: str,
+    got: np.ndarray,
+    reference: Reference,
+    dtype: str,
+    kind: str,
+    argument: float = 0.0,
+    accumulate: str | None = None,
+) -> Difference | None:
+    """The first difference between ``got`` and the oracle under an accuracy class, or None."""
+    oracle = reference.oracle
+    accepted = ("int32", "int64") if dtype == "index" else (dtype,)
+    if got.dtype.name not in accepted:
+        return Difference(f"{what} dtype", None, got.dtype.name, " or ".join(accepted))
+    if got.shape != oracle.shape:
+        return Difference(f"{what} shape", None, list(got.shape), list(oracle.shape))
+    if kind == "shape":
+        return None
+    if not is_float(got):
+        return _first(what, got, oracle, got != oracle, None)
+    wanted = cast(oracle, dtype)
+    values = got.astype(np.float64)
+    same = (values == wanted.astype(np.float64)) | (np.isnan(values) & np.isnan(oracle))
+    if kind == "exact":
+        same &= np.isnan(values) | (np.signbit(values) == np.signbit(oracle.astype(np.float64)))
+        return _first(what, got, wanted, ~same, None)
+    if kind == "equal":
+        return _first(what, got, wanted, ~same, None)
+    bound = _bound(reference, dtype, kind, argument, accumulate)
+    with np.errstate(invalid="ignore"):
+        near = np.isfinite(values) & np.isfinite(oracle) & (np.abs(values - oracle) <= bound)
+    # A result that rounds over the largest finite number may be infinite on either side.
+    return _first(what, got, oracle, ~(same | near), bound)
+
+
+def _bound(
+    reference: Reference, dtype: str, kind: str, argument: float, accumulate: str | None
+) -> np.ndarray:
+    u = UNIT_ROUNDOFF[dtype]
+    size = np.abs(np.where(np.isfinite(reference.oracle), reference.oracle, 0.0)).astype(np.float64)
+    if kind == "ulp":
+        unit = 2 * u * 2.0 ** np.floor(np.log2(np.maximum(size, 2.0**-1000)))
+        return argument * np.maximum(unit, SMALLEST[dtype])
+    if kind == "dot":
+        assert reference.magnitude is not None, "dot needs the sum over absolute values"
+        inner = UNIT_ROUNDOFF[accumulate or dtype]
+        rounding = 0.0 if inner == u else 2 * u * size
+        return 2 * argument * inner * reference.magnitude + rounding + SMALLEST[dtype]
+    largest = size.max(initial=0.0)
+    return np.full(size.shape, max(CALIBRATION * reference.error, FLOOR * u * largest, SMALLEST[dtype]))
+
+
+def _first(
+    what: str, got: np.ndarray, wanted: np.ndarray, wrong: np.ndarray, bound: np.ndarray | None
+) -> Difference | None:
+    count = int(np.count_nonzero(wrong))
+    if not count:
+        return None
+    index = tuple(int(i) for i in np.argwhere(wrong)[0])
+    return Difference(
+        what, index, got[index].item(), wanted[index].item(),
+        None if bound is None else float(bound[index]), count, wrong.size,
+    )  # fmt: skip
+
+
+def largest_error(value: np.ndarray, oracle: np.ndarray) -> float:
+    """The largest finite absolute error of a tensor, 0 where shapes differ or nothing is finite."""
+    if value.shape != oracle.shape or not is_float(value):
+        return 0.0
+    with np.errstate(invalid="ignore", over="ignore"):
+        error = np.abs(value.astype(np.float64) - oracle.astype(np.float64))
+    return float(np.max(error, where=np.isfinite(error), initial=0.0))

@@ -1,0 +1,475 @@
+"""The command line: ``nnspec run | validate | list | show | repro | record | fuzz | diff | export | serve``."""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.syntax import Syntax
+from rich.table import Table
+
+from . import golden, process, report, runner
+from .backend import BackendError, load_backend
+from .document import LayerSpec, SpecError, load_layer, load_specification, specification_folder
+from .judge import judge
+from .oracle import LiveOracle, prepared, tensors_of
+from .resolve import resolve
+
+# Markup off and width free: messages hold brackets, and commands must stay in one line to be copied.
+console = Console(highlight=False, soft_wrap=True)
+errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+
+
+class UserError(Exception):
+    """A mistake in how the command was called; shown without a traceback, exit code 2."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 0 passed, 1 failed, 2 called wrongly."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.command(options))
+    except (UserError, SpecError, BackendError, golden.GoldenError, OSError) as error:
+        errors.print(f"nnspec: {error}")
+        return 2
+    except KeyboardInterrupt:
+        errors.print("nnspec: interrupted")
+        return 130
+    except BrokenPipeError:
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("nnspec", description="Judge implementations of torch.nn layers.")
+    parser.add_argument("--spec", type=Path, help="folder of the specification (default: ./spec)")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    run = commands.add_parser("run", help="run cases on a backend and report")
+    run.set_defaults(command=_run)
+    run.add_argument("--backend", action="append", help="a backend's name, or process:COMMAND (default: jaxnn)")
+    run.add_argument("--against", default="torchref", help="torchref, another backend, golden, or none")
+    _filters(run)
+    run.add_argument("--dtype", action="append", default=[], help="dtypes to run (default: float32)")
+    run.add_argument("--all", action="store_true", help="leave nothing out: every dtype")
+    run.add_argument("--level", choices=("must", "quirk"), default="quirk", help="must: quirks are not judged")
+    run.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="worker processes")
+    run.add_argument("--device", help="device for the backend, such as cpu or gpu")
+    run.add_argument("--timeout", type=float, default=120.0, help="seconds a process backend may take to answer")
+    run.add_argument("--allow-unsupported", action="store_true", help="unsupported cases do not fail the run")
+    run.add_argument("--out", type=Path, default=Path("nnspec-report"), help="folder of the reports")
+
+    validate = commands.add_parser("validate", help="check layer files")
+    validate.set_defaults(command=_validate)
+    validate.add_argument("paths", nargs="*", type=Path, help="files or folders (default: the specification)")
+
+    listing = commands.add_parser("list", help="what the specification holds")
+    listing.set_defaults(command=_list)
+    _filters(listing)
+    listing.add_argument("--missing", action="store_true", help="what the reference library has and the specification has not")
+    listing.add_argument("--against", default="torchref", help="the library that --missing compares with")
+
+    show = commands.add_parser("show", help="a layer, claim, mutant or case as it stands in the file")
+    show.set_defaults(command=_show)
+    show.add_argument("id", help="MaxPool2d, MaxPool2d.B03, or MaxPool2d/ceil-drop-k1s2[@float32]")
+
+    repro = commands.add_parser("repro", help="run one case and print its tensors")
+    repro.set_defaults(command=_repro)
+    repro.add_argument("id", help="a case id, with @dtype unless float32")
+    repro.add_argument("--backend", default="jaxnn")
+    repro.add_argument("--against", default="torchref")
+    repro.add_argument("--device")
+
+    record = commands.add_parser("record", help="record goldens from the reference")
+    record.set_defaults(command=_record)
+    record.add_argument("--layer", action="append", default=[])
+    record.add_argument("--backend", default="torchref", help="the reference")
+    record.add_argument("--check", action="store_true", help="compare with what is recorded; write nothing")
+
+    fuzz = commands.add_parser("fuzz", help="random configurations, one backend against another")
+    fuzz.set_defaults(command=_fuzz)
+    fuzz.add_argument("layers", nargs="+", metavar="LAYER")
+    fuzz.add_argument("--backend", default="jaxnn")
+    fuzz.add_argument("--against", default="torchref")
+    fuzz.add_argument("--configurations", type=int, default=250, help="distinct configurations a layer")
+    fuzz.add_argument("--examples", type=int, default=10, help="values drawn for each configuration")
+    fuzz.add_argument("--seed", type=int, default=0)
+    fuzz.add_argument("--dtype", action="append", default=[], help="dtypes to draw (default: all)")
+    fuzz.add_argument("--out", type=Path, help="JSON file for the counts and findings")
+
+    diff = commands.add_parser("diff", help="what changed between two JSON reports")
+    diff.set_defaults(command=_diff)
+    diff.add_argument("before", type=Path)
+    diff.add_argument("after", type=Path)
+
+    export = commands.add_parser("export", help="resolved cases as JSON: no evaluator or generator needed")
+    export.set_defaults(command=_export)
+    _filters(export)
+    export.add_argument("--dtype", action="append", default=[])
+    export.add_argument("--out", type=Path, required=True, help="folder to write to")
+
+    serve = commands.add_parser("serve", help="offer an installed backend over JSON lines")
+    serve.set_defaults(command=_serve)
+    serve.add_argument("backend")
+    return parser
+
+
+def _filters(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--layer", action="append", default=[], help="layer name or pattern")
+    parser.add_argument("--family", action="append", default=[], help="family name or pattern")
+    parser.add_argument("--case", action="append", default=[], help="case id or pattern")
+
+
+def _folder(options: argparse.Namespace) -> Path:
+    return options.spec.resolve() if options.spec else specification_folder()
+
+
+def _specs(options: argparse.Namespace) -> dict[str, LayerSpec]:
+    return load_specification(_folder(options))
+
+
+def _chosen(options: argparse.Namespace, specs: dict[str, LayerSpec]) -> list[LayerSpec]:
+    selection = runner.Selection(options.layer, options.family, options.case, ())
+    names = {spec.name for spec, _, _ in selection.select(specs)}
+    return [spec for spec in specs.values() if spec.name in names]
+
+
+# --- run ------------------------------------------------------------------------------------
+
+
+def _run(options: argparse.Namespace) -> int:
+    specs = _specs(options)
+    known = {dtype for spec in specs.values() for dtype in spec.dtypes()}
+    for dtype in options.dtype:
+        if dtype not in known:
+            raise UserError(f"--dtype {dtype}: no layer declares it; known are {sorted(known)}")
+    dtypes = () if options.all else tuple(options.dtype or ["float32"])
+    selection = runner.Selection(options.layer, options.family, options.case, dtypes, options.level)
+    chosen = selection.select(specs)
+    everything = runner.Selection(options.layer, options.family, options.case, ()).select(specs)
+    left_out = []
+    if len(chosen) < len(everything):
+        what = f"dtypes other than {', '.join(dtypes)}" if dtypes else "quirks"
+        left_out.append(f"{len(everything) - len(chosen)} cases ({what}; --all leaves out nothing)")
+    tasks = runner.plan(chosen)
+    reports = []
+    for backend in options.backend or ["jaxnn"]:
+        settings = runner.Settings(
+            backend, options.against, _folder(options), options.device, options.timeout
+        )
+        made = _run_backend(settings, tasks, specs, min(options.jobs, len(tasks)), left_out)
+        reports.append(made)
+        for verdict in sorted(made.verdicts, key=lambda v: v.id):
+            if verdict.verdict in ("fail", "error"):
+                text = report.failure_text(verdict, specs[verdict.layer], backend, options.against)
+                console.print(text, markup=False)
+        console.print(report.table(made))
+        for verdict in made.verdicts:
+            for waiver in verdict.waivers:
+                console.print(f"waiver {verdict.id}: {waiver}", markup=False)
+    for text in left_out:
+        console.print(f"left out: {text}", markup=False)
+    written = report.write_all(options.out, reports, specs)
+    console.print("reports: " + ", ".join(map(str, written)), markup=False)
+    return 0 if all(r.ok(options.allow_unsupported) for r in reports) else 1
+
+
+def _run_backend(
+    settings: runner.Settings,
+    tasks: list[runner.Task],
+    specs: dict[str, LayerSpec],
+    jobs: int,
+    left_out: list[str],
+) -> report.Report:
+    if settings.against == "golden":
+        lock = golden.read_lock(settings.folder)
+        for name in {task.layer for task in tasks}:
+            golden.read(settings.folder, specs[name], lock)
+        reference = lock["reference"]
+    elif settings.against == "none":
+        reference = {}
+    else:
+        reference = load_backend(settings.against).describe()
+    backend = load_backend(settings.backend, device=settings.device, timeout=settings.timeout)
+    description = backend.describe()
+    backend.close()
+    made = report.Report(description, settings.against, reference, left_out=left_out)
+    total = sum(len(task.cases) for task in tasks)
+    started = time.perf_counter()
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    )  # fmt: skip
+    with Progress(*columns, console=errors) as progress:
+        bar = progress.add_task(str(description.get("name")), total=total)
+        for verdict in runner.run(settings, tasks, specs, jobs):
+            made.verdicts.append(verdict)
+            bad = made.counts["fail"] + made.counts["error"]
+            label = f"{description.get('name')} {verdict.layer}" + (f" ({bad} bad)" if bad else "")
+            progress.update(bar, advance=1, description=label)
+    made.seconds = time.perf_counter() - started
+    return made
+
+
+# --- the specification ----------------------------------------------------------------------
+
+
+def _validate(options: argparse.Namespace) -> int:
+    paths = options.paths or [_folder(options)]
+    files: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            found = sorted([*path.rglob("*.yaml"), *path.rglob("*.yml")])
+            if not found:
+                raise UserError(f"{path}: no layer files in it")
+            files += found
+        elif path.is_file():
+            files.append(path)
+        else:
+            raise UserError(f"{path}: no such file")
+    bad = 0
+    for path in files:
+        try:
+            spec = load_layer(path)
+            for case in spec.data["cases"]:
+                for dtype in spec.dtypes(case):
+                    resolve(spec, case, dtype)
+        except SpecError as error:
+            bad += 1
+            errors.print(str(error))
+    console.print(f"{len(files)} files, {bad} malformed", markup=False)
+    return 1 if bad else 0
+
+
+def _list(options: argparse.Namespace) -> int:
+    specs = _specs(options)
+    if options.missing:
+        return _list_missing(options, specs)
+    chosen = _chosen(options, specs)
+    made = Table()
+    made.add_column("layer")
+    made.add_column("family")
+    for column in ("revision", "claims", "cases", "mutants"):
+        made.add_column(column, justify="right")
+    made.add_column("summary")
+    for spec in chosen:
+        made.add_row(
+            spec.name, spec.family, str(spec.data["revision"]), str(len(spec.claims)),
+            str(len(spec.cases)), str(len(spec.data.get("mutants", ()))), spec.data["summary"],
+        )  # fmt: skip
+    console.print(made)
+    return 0
+
+
+def _list_missing(options: argparse.Namespace, specs: dict[str, LayerSpec]) -> int:
+    backend = load_backend(options.against)
+    catalogue = getattr(backend, "catalogue", None)
+    if catalogue is None:
+        raise UserError(f"backend {options.against} has no catalogue to compare with")
+    functions = {spec.data["functional"]["name"] for spec in specs.values() if "functional" in spec.data}
+    missing = 0
+    for kind, names in catalogue().items():
+        for name in names:
+            if name not in specs and not (kind == "function" and name in functions):
+                console.print(f"{kind} {name}", markup=False)
+                missing += 1
+    console.print(f"{missing} missing", markup=False)
+    return 1 if missing else 0
+
+
+def _find(options: argparse.Namespace) -> tuple[LayerSpec, str, str]:
+    """The layer that an id names, the id without its dtype, and the dtype."""
+    specs = _specs(options)
+    plain, _, dtype = options.id.partition("@")
+    name = plain.split("/")[0].split(".")[0]
+    if name not in specs:
+        near = fnmatch.filter(specs, f"*{name}*")
+        hint = f"; did you mean {', '.join(near)}?" if near else "; see: nnspec list"
+        raise UserError(f"no layer {name!r} in the specification{hint}")
+    return specs[name], plain, dtype or "float32"
+
+
+def _show(options: argparse.Namespace) -> int:
+    spec, plain, _ = _find(options)
+    if plain == spec.name:
+        console.print(Syntax(spec.text, "yaml", word_wrap=True))
+        return 0
+    mutants = {m["id"]: m for m in spec.data.get("mutants", ())}
+    found = spec.cases.get(plain) or spec.claims.get(plain) or mutants.get(plain)
+    if found is None:
+        raise UserError(f"{spec.name} has no case, claim or mutant {plain!r}; see: nnspec show {spec.name}")
+    console.print(Syntax(_as_yaml(found), "yaml", word_wrap=True))
+    for case in spec.cases.values():
+        if plain in case["covers"] or plain in case.get("catches", ()):
+            verb = "covered" if plain in case["covers"] else "caught"
+            console.print(f"{verb} by {case['id']}", markup=False)
+    return 0
+
+
+def _as_yaml(value: Any) -> str:
+    return yaml.safe_dump(value, sort_keys=False, default_flow_style=None, width=100)
+
+
+def _repro(options: argparse.Namespace) -> int:
+    spec, plain, dtype = _find(options)
+    if plain not in spec.cases:
+        raise UserError(f"{spec.name} has no case {plain!r}; see: nnspec show {spec.name}")
+    case = spec.cases[plain]
+    if dtype not in spec.dtypes(case):
+        raise UserError(f"{plain} is not judged in {dtype}; its dtypes are {spec.dtypes(case)}")
+    resolved = resolve(spec, case, dtype)
+    console.print(_as_yaml(case), markup=False)
+    backend = load_backend(options.backend, device=options.device)
+    oracle = golden.load_oracle(options.against, _folder(options), load_backend)
+    try:
+        instance = prepared(backend, resolved, dtype)
+        for index, item in enumerate(resolved.steps):
+            for name, array in item.step.inputs.items():
+                console.print(f"step {index} input.{name} =\n{array}", markup=False)
+            for name, array in tensors_of(instance.run(item.step)).items():
+                console.print(f"step {index} {name} =\n{array}", markup=False)
+            if oracle:
+                for name, reference in oracle.references(resolved)[index].tensors.items():
+                    console.print(f"step {index} wanted {name} =\n{reference.oracle}", markup=False)
+    except Exception as error:
+        console.print(f"{type(error).__name__}: {error}", markup=False)
+    verdict = judge(backend, oracle, spec, case, dtype)
+    backend.close()
+    console.print(
+        report.failure_text(verdict, spec, options.backend, options.against)
+        if verdict.verdict != "pass" else f"PASS {verdict.id}", markup=False,
+    )  # fmt: skip
+    return 0 if verdict.verdict == "pass" else 1
+
+
+def _record(options: argparse.Namespace) -> int:
+    specs, folder = _specs(options), _folder(options)
+    chosen = [s for s in specs.values() if not options.layer or s.name in options.layer]
+    unknown = set(options.layer) - set(specs)
+    if unknown:
+        raise UserError(f"no layer {sorted(unknown)[0]!r} in the specification")
+    backend = load_backend(options.backend)
+    reference = {k: backend.describe()[k] for k in ("name", "versions")}
+    oracle = LiveOracle(backend)
+    recordings = {}
+    changed = 0
+    with Progress(console=errors) as progress:
+        for spec in progress.track(chosen, description="recording"):
+            new = golden.record_layer(spec, oracle)
+            recordings[spec.name] = (spec, new)
+            try:
+                old = golden.read(folder, spec, golden.read_lock(folder))
+            except golden.GoldenError:
+                old = golden.Recording()
+            for line in golden.differences(old, new):
+                changed += 1
+                if options.check or old.tensors:
+                    console.print(f"{spec.name} {line}", markup=False)
+    if options.check:
+        console.print(f"{changed} tensors differ from the goldens", markup=False)
+        return 1 if changed else 0
+    golden.write(folder, recordings, reference)
+    console.print(f"recorded {len(recordings)} layers; {changed} tensors changed", markup=False)
+    return 0
+
+
+def _fuzz(options: argparse.Namespace) -> int:
+    try:
+        from .fuzz import fuzz
+    except ImportError as error:
+        raise UserError(f"fuzzing needs an extra: pip install 'jaxnn[fuzz]' ({error})") from None
+    specs = _specs(options)
+    results = []
+    for name in options.layers:
+        if name not in specs:
+            raise UserError(f"no layer {name!r} in the specification; see: nnspec list")
+        result = fuzz(
+            specs[name], load_backend(options.backend), load_backend(options.against),
+            configurations=options.configurations, examples=options.examples, seed=options.seed,
+            dtypes=options.dtype, console=errors,
+        )  # fmt: skip
+        results.append(result)
+        console.print(result.summary(), markup=False)
+        for finding in result.findings:
+            console.print(finding, markup=False)
+        if options.out:
+            options.out.write_text(json.dumps([r.as_dict() for r in results], indent=1) + "\n")
+    return 1 if any(r.findings for r in results) else 0
+
+
+def _diff(options: argparse.Namespace) -> int:
+    try:
+        before, after = report.read_json(options.before), report.read_json(options.after)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    found = report.changes(before, after)
+    for id_, old, new in found:
+        console.print(f"{id_}: {old} -> {new}", markup=False)
+    console.print(f"{len(found)} cases changed", markup=False)
+    return 1 if found else 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    specs = _specs(options)
+    options.out.mkdir(parents=True, exist_ok=True)
+    count = 0
+    for spec in _chosen(options, specs):
+        cases = []
+        for case in spec.data["cases"]:
+            if options.case and not any(fnmatch.fnmatch(case["id"], c) for c in options.case):
+                continue
+            for dtype in spec.dtypes(case):
+                if not options.dtype or dtype in options.dtype:
+                    cases.append(_exported(spec, case, dtype))
+        document = {"layer": dict(spec.data), "resolved": cases}
+        path = options.out / f"{spec.name}.json"
+        path.write_text(json.dumps(process.plain(document), indent=1, allow_nan=False) + "\n")
+        count += len(cases)
+    console.print(f"{count} resolved cases in {options.out}", markup=False)
+    return 0
+
+
+def _exported(spec: LayerSpec, case: Any, dtype: str) -> dict[str, Any]:
+    resolved = resolve(spec, case, dtype)
+
+    def tensors(arrays: Any) -> dict[str, Any]:
+        return {
+            name: {"dtype": a.dtype.name, "shape": list(a.shape),
+                   "values": a.astype(float).tolist() if a.dtype.kind in "fV" else a.tolist()}
+            for name, a in (arrays or {}).items()
+        }  # fmt: skip
+
+    steps = [
+        {
+            "mode": item.step.mode,
+            "inputs": tensors(item.step.inputs),
+            "arguments": dict(item.step.arguments),
+            "cotangents": tensors(item.step.cotangents),
+            "gradients": list(item.step.wrt) if item.step.cotangents else [],
+            "output_shapes": {n: list(s) if s is not None else None for n, s in item.shapes.items()},
+            "output_dtypes": dict(item.dtypes),
+            "expected": tensors(item.literals),
+            "expect": {k: v for k, v in item.expect.items()
+                       if k not in ("outputs", "gradients", "state")},
+        }
+        for item in resolved.steps
+    ]  # fmt: skip
+    return {"id": resolved.id, "covers": case["covers"], "params": dict(resolved.params),
+            "state": tensors(resolved.state), "steps": steps}  # fmt: skip
+
+
+def _serve(options: argparse.Namespace) -> int:
+    process.serve(load_backend(options.backend), sys.stdin, sys.stdout)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

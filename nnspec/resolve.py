@@ -1,0 +1,314 @@
+"""From a case in a layer file to concrete tensors: values, shapes, expectations.
+
+``nnspec export`` writes what this module produces, so that a consumer in another language needs
+neither the expression evaluator nor the generators.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from . import expression
+from .backend import Step
+from .document import LayerSpec, SpecError, match_dims
+from .generators import automatic_seed, generate, literal, number
+from .tensors import FLOATS, cast, is_float
+
+
+@dataclass(frozen=True)
+class ResolvedStep:
+    """One call with its tensors, and what is expected of it."""
+
+    step: Step
+    expect: Mapping[str, Any]
+    literals: Mapping[str, np.ndarray]
+    """Expected tensors that stand in the file: ``output.NAME``, ``gradient.NAME``, ``state.NAME``."""
+    shapes: Mapping[str, tuple[int, ...] | None]
+    """The shape of each output by the file's shape expressions; None where there is none."""
+    dtypes: Mapping[str, str]
+    """The dtype of each output; ``index`` is int32 or int64."""
+    names: Mapping[str, Any]
+    """What expressions see at this call."""
+    draws: bool = False
+    """Whether the call draws, so that only shapes and properties can be compared."""
+
+
+@dataclass(frozen=True)
+class ResolvedCase:
+    """A case in one dtype, ready to run."""
+
+    spec: LayerSpec
+    case: Mapping[str, Any]
+    dtype: str
+    params: Mapping[str, Any]
+    state: Mapping[str, np.ndarray]
+    steps: Sequence[ResolvedStep]
+    names: Mapping[str, Any]
+
+    @property
+    def id(self) -> str:
+        """``<case id>@<dtype>``, as ``nnspec repro`` takes it."""
+        return f"{self.case['id']}@{self.dtype}"
+
+    @property
+    def seed(self) -> int:
+        """The seed handed to layers that draw."""
+        return automatic_seed(self.case["id"]) % 2**31
+
+    def state_specs(self) -> list[Mapping[str, Any]]:
+        """The state that exists under these parameters."""
+        return list(self.spec.active(self.spec.data.get("state", ()), self.names))
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """Equal for dtypes whose tensors hold the same values, which then share one oracle."""
+        tensors: list[np.ndarray] = [*self.state.values()]
+        for item in self.steps:
+            tensors += [*item.step.inputs.values(), *(item.step.cotangents or {}).values()]
+        return tuple(
+            (a.shape, a.astype(np.float64).tobytes() if is_float(a) else a.tobytes())
+            for a in tensors
+        )
+
+
+def resolve_tensor(block: Any, name: str, dtype: str) -> np.ndarray:
+    """A literal, ``{value: ...}`` or generator block as an array of ``dtype``.
+
+    A dtype that the block names wins. ``name`` is ``case/step/tensor``, which seeds generators.
+    """
+    if not isinstance(block, Mapping):
+        return cast(literal(block), dtype)
+    dtype = block.get("dtype", dtype)
+    if "value" in block and "gen" not in block:
+        array = literal(block["value"])
+        return cast(array.reshape(block.get("shape", array.shape)), dtype)
+    options = {k: v for k, v in block.items() if k not in ("dtype", "seed", "special")}
+    array = generate(seed=block.get("seed", automatic_seed(name)), **options)
+    for position, value in block.get("special", {}).items():
+        array.reshape(-1)[int(position)] = number(value)
+    return cast(array, dtype)
+
+
+def resolve(spec: LayerSpec, case: Mapping[str, Any], dtype: str) -> ResolvedCase:
+    """Every tensor of a case in one dtype.
+
+    Raises:
+      SpecError: a block of the case cannot be resolved; the message names the case.
+    """
+    try:
+        return _resolve(spec, case, dtype)
+    except (expression.ExpressionError, ValueError, TypeError, KeyError) as error:
+        raise SpecError(f"{spec.path}: case {case['id']}: {error}") from error
+
+
+def _resolve(spec: LayerSpec, case: Mapping[str, Any], dtype: str) -> ResolvedCase:
+    params = {name: spec.full_params({name: v})[name] for name, v in case["params"].items()}
+    refused = any(spec.claims[claim].get("phase") == "construct" for claim in case["covers"])
+    names = spec.full_params(params) if refused else spec.scope(params)
+    states = {s["name"]: s for s in spec.data.get("state", ())}
+    state = {
+        name: resolve_tensor(block, f"{case['id']}/state/{name}", _state_dtype(states[name], dtype))
+        for name, block in case.get("state", {}).items()
+    }
+    resolve_one = _resolve_refused_step if refused else _resolve_step
+    steps = [
+        resolve_one(spec, case, raw, index, dtype, names)
+        for index, raw in enumerate(spec.steps(case))
+    ]
+    return ResolvedCase(spec, case, dtype, params, state, steps, names)
+
+
+def _state_dtype(state: Mapping[str, Any], dtype: str) -> str:
+    declared = state.get("dtype", "T")
+    return dtype if declared == "T" else declared
+
+
+def _inputs(
+    spec: LayerSpec, raw: Mapping[str, Any], where: str, dtype: str
+) -> dict[str, np.ndarray]:
+    inputs = {}
+    for item in spec.data["inputs"]:
+        if item["name"] in raw.get("inputs", {}):
+            declared = item["dtype"].split("|")[0]
+            inputs[item["name"]] = resolve_tensor(
+                raw["inputs"][item["name"]],
+                f"{where}/{item['name']}",
+                dtype if declared == "T" else declared,
+            )
+    return inputs
+
+
+def _resolve_refused_step(
+    spec: LayerSpec,
+    case: Mapping[str, Any],
+    raw: Mapping[str, Any],
+    index: int,
+    dtype: str,
+    names: Mapping[str, Any],
+) -> ResolvedStep:
+    """A call under parameters that are refused: there are no shapes to speak of."""
+    inputs = _inputs(spec, raw, f"{case['id']}/{index}", dtype)
+    outputs = [spec.data["outputs"][0]["name"]]
+    step = Step(raw.get("mode", "train"), inputs, outputs, raw.get("arguments", {}))
+    return ResolvedStep(step, raw.get("expect", {}), {}, {}, {}, names)
+
+
+def _resolve_step(
+    spec: LayerSpec,
+    case: Mapping[str, Any],
+    raw: Mapping[str, Any],
+    index: int,
+    dtype: str,
+    names: Mapping[str, Any],
+) -> ResolvedStep:
+    where = f"{case['id']}/{index}"
+    inputs = _inputs(spec, raw, where, dtype)
+    mode = raw.get("mode", "train")
+    scope = call_scope(spec, names, inputs, mode, dtype)
+    functions = call_functions(spec, inputs)
+    outputs = list(spec.active(spec.data["outputs"], scope))
+    shapes, dtypes = {}, {}
+    for output in outputs:
+        shapes[output["name"]] = output_shape(output, scope, inputs, functions)
+        dtypes[output["name"]] = _output_dtype(output["dtype"], inputs, dtype)
+    expect = raw.get("expect", {})
+    active = [
+        s["name"] for s in spec.active(spec.data.get("state", ()), names) if s["kind"] == "parameter"
+    ]
+    wrt = [
+        name for name in spec.data.get("gradients", {}).get("wrt", ())
+        if (name in inputs and is_float(inputs[name])) or name in active
+    ]  # fmt: skip
+    cotangents = None
+    differentiable = [o for o in shapes if dtypes[o] in FLOATS]
+    sound = all(shape is not None for shape in shapes.values())
+    if raw.get("gradients", True) and wrt and differentiable and sound:
+        given = raw.get("cotangents", {})
+        cotangents = {
+            o: resolve_tensor(
+                given.get(o, {"gen": "lattice", "shape": list(shapes[o] or ())}),
+                f"{where}/cotangent.{o}", dtypes[o],
+            )
+            for o in differentiable
+        }  # fmt: skip
+    step = Step(
+        mode=mode, inputs=inputs, outputs=list(shapes), arguments=raw.get("arguments", {}),
+        cotangents=cotangents, wrt=wrt, seed=automatic_seed(where) % 2**31,
+    )  # fmt: skip
+    draws = "random" in spec.data and expression.evaluate(spec.data["random"], scope, functions)
+    literals = _literals(spec, expect, dtypes, dtype)
+    return ResolvedStep(step, expect, literals, shapes, dtypes, scope, bool(draws))
+
+
+def _literals(
+    spec: LayerSpec,
+    expect: Mapping[str, Any],
+    dtypes: Mapping[str, str],
+    dtype: str,
+) -> dict[str, np.ndarray]:
+    states = {s["name"]: _state_dtype(s, dtype) for s in spec.data.get("state", ())}
+    found = {}
+    for group, kinds in (("outputs", dtypes), ("gradients", {}), ("state", states)):
+        for name, block in expect.get(group, {}).items():
+            kind = kinds.get(name, dtype)
+            kind = "int64" if kind == "index" else kind
+            # Wanted numbers stay as they are written: a cast to bfloat16 would change 3.3333333.
+            kind = "float64" if kind in FLOATS else kind
+            found[f"{group.removesuffix('s')}.{name}"] = resolve_tensor(block, name, kind)
+    return found
+
+
+def call_scope(
+    spec: LayerSpec,
+    names: Mapping[str, Any],
+    inputs: Mapping[str, np.ndarray],
+    mode: str,
+    dtype: str,
+) -> dict[str, Any]:
+    """What expressions see at a call: parameters, derived values, dimensions, mode and inputs."""
+    scope = {**names, "train": mode == "train", "T": dtype}
+    for item in spec.data["inputs"]:
+        scope[item["name"]] = item["name"] if item["name"] in inputs else None
+    for item in spec.data["inputs"]:
+        if item["name"] in inputs:
+            dims = match_dims(item["shape"], inputs[item["name"]].shape, names)
+            scope.update({d: n for d, n in dims.items() if n is not None or d not in scope})
+    for item in spec.data["inputs"]:
+        scope.update({d: None for d in match_dims(item["shape"], (), names) if d not in scope})
+    return scope
+
+
+def call_functions(spec: LayerSpec, inputs: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """The layer's own functions, and those that look at an input."""
+
+    def of(read: Any) -> Any:
+        return lambda name: None if name not in inputs else read(inputs[name])
+
+    return {
+        "rank": of(np.ndim),
+        "shape": of(lambda a: list(a.shape)),
+        "dtype": of(lambda a: a.dtype.name),
+        "largest": of(lambda a: a.max().item() if a.size else None),
+        "smallest": of(lambda a: a.min().item() if a.size else None),
+        **spec.functions,
+    }
+
+
+def output_shape(
+    output: Mapping[str, Any],
+    scope: Mapping[str, Any],
+    inputs: Mapping[str, np.ndarray],
+    functions: Mapping[str, Any],
+) -> tuple[int, ...] | None:
+    """The shape that the file gives for an output, or None where the inputs do not fit."""
+    pattern = output["shape"]
+    if isinstance(pattern, str):
+        name = pattern.removeprefix("same_as(").rstrip(")")
+        if name in inputs:
+            return inputs[name].shape
+        sizes = expression.evaluate(pattern, scope, functions)
+        return None if sizes is None or None in sizes or min(sizes, default=0) < 0 else tuple(sizes)
+    shape: list[int] = []
+    for item in map(str, pattern):
+        if item == "*":
+            shape += scope.get("*") or []
+            continue
+        value = expression.evaluate(item.rstrip("?"), scope, functions)
+        if value is None and item.endswith("?"):
+            continue
+        if value is None or value < 0:
+            return None
+        shape.append(value)
+    return tuple(shape)
+
+
+def _output_dtype(declared: str, inputs: Mapping[str, np.ndarray], dtype: str) -> str:
+    if declared.startswith("same_as("):
+        name = declared.removeprefix("same_as(").rstrip(")")
+        return inputs[name].dtype.name if name in inputs else dtype
+    return dtype if declared == "T" else declared
+
+
+def with_dtype(step: Step, dtype: str) -> Step:
+    """The same call with every float tensor in another dtype (the oracle's float64)."""
+
+    def convert(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {n: cast(a, dtype) if is_float(a) else a for n, a in tensors.items()}
+
+    cotangents = None if step.cotangents is None else convert(step.cotangents)
+    return replace(step, inputs=convert(step.inputs), cotangents=cotangents)
+
+
+def magnitudes(step: Step) -> Step:
+    """The same call on absolute values, whose result bounds every partial sum of a dot product."""
+
+    def absolute(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {n: np.abs(a) if is_float(a) else a for n, a in tensors.items()}
+
+    cotangents = None if step.cotangents is None else absolute(step.cotangents)
+    return replace(step, inputs=absolute(step.inputs), cotangents=cotangents)
+

@@ -1,0 +1,175 @@
+"""Many cases on many workers: planning, running, and collecting verdicts."""
+
+from __future__ import annotations
+
+import fnmatch
+import multiprocessing
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import golden
+from .backend import Backend, BackendError, load_backend
+from .document import LayerSpec, SpecError, load_specification
+from .judge import Verdict, judge
+
+CHUNK = 8
+DEATHS = 3  # a backend that dies this often in a row is not started again
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a worker needs to know; picklable."""
+
+    backend: str
+    against: str
+    folder: Path
+    device: str | None = None
+    timeout: float = 120.0
+
+
+@dataclass(frozen=True)
+class Task:
+    """Some cases of one layer in one dtype, so that one compiled program serves them."""
+
+    layer: str
+    cases: tuple[str, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which cases to run."""
+
+    layers: Sequence[str] = ()
+    families: Sequence[str] = ()
+    cases: Sequence[str] = ()
+    dtypes: Sequence[str] = ("float32",)
+    level: str = "quirk"
+
+    def select(self, specs: dict[str, LayerSpec]) -> list[tuple[LayerSpec, Any, str]]:
+        """The chosen cases, each with its dtype.
+
+        Raises:
+          SpecError: a filter matches nothing.
+        """
+        for label, patterns, names in (
+            ("layer", self.layers, list(specs)),
+            ("family", self.families, [s.family for s in specs.values()]),
+        ):
+            for pattern in patterns:
+                if not fnmatch.filter(names, pattern):
+                    raise SpecError(f"--{label} {pattern!r} matches nothing; see: nnspec list")
+        chosen = [
+            (spec, case, dtype)
+            for spec in specs.values()
+            if _matches(spec.name, self.layers) and _matches(spec.family, self.families)
+            for case in spec.data["cases"]
+            if _matches(case["id"], self.cases)
+            and (self.level == "quirk" or spec.level(case) == "must")
+            for dtype in spec.dtypes(case)
+            if not self.dtypes or dtype in self.dtypes
+        ]
+        if not chosen:
+            raise SpecError(f"the filters match no case: {self}")
+        return chosen
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    return not patterns or any(fnmatch.fnmatch(name, pattern) for pattern in patterns)
+
+
+def plan(chosen: Sequence[tuple[LayerSpec, Any, str]]) -> list[Task]:
+    """Chunks of at most CHUNK cases of one layer and dtype, in file order."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for spec, case, dtype in chosen:
+        groups.setdefault((spec.name, dtype), []).append(case["id"])
+    return [
+        Task(layer, tuple(cases[i : i + CHUNK]), dtype)
+        for (layer, dtype), cases in groups.items()
+        for i in range(0, len(cases), CHUNK)
+    ]
+
+
+class Worker:
+    """Backend, oracle and specification of one process."""
+
+    def __init__(self, settings: Settings):
+        self.settings = settings
+        self.specs = load_specification(settings.folder)
+        self.backend = self._start()
+        self.oracle = golden.load_oracle(settings.against, settings.folder, load_backend)
+        self.deaths = 0
+
+    def _start(self) -> Backend:
+        settings = self.settings
+        return load_backend(settings.backend, device=settings.device, timeout=settings.timeout)
+
+    def run(self, task: Task) -> list[Verdict]:
+        """The verdicts of a task; a backend that dies is started again, but not for ever."""
+        return [self._run(task, case) for case in task.cases]
+
+    def _run(self, task: Task, case: str) -> Verdict:
+        spec = self.specs[task.layer]
+        if self.deaths >= DEATHS:
+            return not_run(spec, case, task.dtype, f"not run: the backend died {DEATHS} times in a row")
+        verdict = judge(self.backend, self.oracle, spec, spec.cases[case], task.dtype)
+        if not verdict.details.get("backend_died"):
+            self.deaths = 0
+            return verdict
+        self.deaths += 1
+        if self.deaths < DEATHS:
+            try:
+                self.backend.close()
+                self.backend = self._start()
+            except BackendError:
+                self.deaths = DEATHS
+        return verdict
+
+
+def not_run(spec: LayerSpec, case: str, dtype: str, why: str) -> Verdict:
+    """The verdict of a case that did not run, which fails the run."""
+    claims = tuple(spec.cases[case]["covers"])
+    return Verdict(case, dtype, spec.name, spec.family, "error", why, claims)
+
+
+_worker: Worker | None = None
+
+
+def _initialise(settings: Settings) -> None:
+    global _worker  # noqa: PLW0603 (one worker a process)
+    _worker = Worker(settings)
+
+
+def _run_task(task: Task) -> list[Verdict]:
+    assert _worker is not None
+    return _worker.run(task)
+
+
+def run(
+    settings: Settings, tasks: Sequence[Task], specs: dict[str, LayerSpec], jobs: int = 1
+) -> Iterator[Verdict]:
+    """Verdicts as they come; every case of every task gets one, whatever happens to a worker."""
+    if jobs <= 1:
+        worker = Worker(settings)
+        try:
+            for task in tasks:
+                for case in task.cases:
+                    yield worker._run(task, case)
+        finally:
+            worker.backend.close()
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, context, _initialise, (settings,)) as pool:
+        futures = {pool.submit(_run_task, task): task for task in tasks}
+        for future in as_completed(futures):
+            task = futures[future]
+            try:
+                yield from future.result()
+            except (BrokenProcessPool, Exception) as error:
+                why = f"the worker failed: {type(error).__name__}: {error}"
+                for case in task.cases:
+                    yield not_run(specs[task.layer], case, task.dtype, why)

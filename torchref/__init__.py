@@ -1,0 +1,3 @@
+"""PyTorch as an nnspec backend: the reference."""
+
+from .backend import TorchBackend as TorchBackend
