@@ -7,8 +7,9 @@ class           an element ``y`` with oracle ``o`` passes when
 ``equal``       as ``exact``, but 0 and -0 are the same
 ``ulp(n)``      ``|y - o| <= n`` units in the last place of ``o``
 ``dot(K)``      ``|y - o| <= 2 K u B``, with ``B`` the same sum over absolute values
+``sum(K)``      the same, where only the cotangents are made absolute: sums of selected cotangents
 ``calibrated``  ``|y - o| <= max(CALIBRATION * e, FLOOR * u * max|o|)``, with ``e`` the reference's
-                own largest error in that dtype, over its honest variants
+                own largest error in that dtype (see :class:`nnspec.oracle.LiveOracle`)
 ``shape``       only shape and dtype are looked at
 ==============  =================================================================================
 
@@ -40,7 +41,7 @@ class Reference:
     error: float = 0.0
     """The reference's own largest error in the judged dtype."""
     magnitude: np.ndarray | None = None
-    """For ``dot``: the oracle on absolute values."""
+    """For ``dot`` and ``sum``: the oracle on absolute values."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def compare(
     """The first difference between ``got`` and the oracle under an accuracy class, or None."""
     oracle = reference.oracle
     accepted = ("int32", "int64") if dtype == "index" else (dtype,)
-    if got.dtype.name not in accepted:
+    if got.dtype.name not in accepted and (got.dtype.name, dtype) != ("int32", "int64"):
         return Difference(f"{what} dtype", None, got.dtype.name, " or ".join(accepted))
     if got.shape != oracle.shape:
         return Difference(f"{what} shape", None, list(got.shape), list(oracle.shape))
@@ -128,7 +129,7 @@ def _bound(
     if kind == "ulp":
         unit = 2 * u * 2.0 ** np.floor(np.log2(np.maximum(size, 2.0**-1000)))
         return argument * np.maximum(unit, SMALLEST[dtype])
-    if kind == "dot":
+    if kind in ("dot", "sum"):
         assert reference.magnitude is not None, "dot needs the sum over absolute values"
         inner = UNIT_ROUNDOFF[accumulate or dtype]
         rounding = 0.0 if inner == u else 2 * u * size

@@ -36,6 +36,10 @@ class BackendError(RuntimeError):
     """The backend itself broke: it died, hung or answered something that is no answer."""
 
 
+class BackendDied(BackendError):
+    """The backend is gone and must be started again."""
+
+
 @dataclass(frozen=True)
 class Step:
     """One call of a layer."""

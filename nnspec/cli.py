@@ -25,6 +25,8 @@ from .judge import judge
 from .oracle import LiveOracle, prepared, tensors_of
 from .resolve import resolve
 
+SHOWN = 12  # failures printed in full
+
 # Markup off and width free: messages hold brackets, and commands must stay in one line to be copied.
 console = Console(highlight=False, soft_wrap=True)
 errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
@@ -168,10 +170,12 @@ def _run(options: argparse.Namespace) -> int:
         )
         made = _run_backend(settings, tasks, specs, min(options.jobs, len(tasks)), left_out)
         reports.append(made)
-        for verdict in sorted(made.verdicts, key=lambda v: v.id):
-            if verdict.verdict in ("fail", "error"):
-                text = report.failure_text(verdict, specs[verdict.layer], backend, options.against)
-                console.print(text, markup=False)
+        bad = sorted((v for v in made.verdicts if v.verdict in ("fail", "error")), key=lambda v: v.id)
+        for verdict in bad[:SHOWN]:
+            text = report.failure_text(verdict, specs[verdict.layer], backend, options.against)
+            console.print(text, markup=False)
+        if len(bad) > SHOWN:
+            console.print(f"... and {len(bad) - SHOWN} more, in the reports", markup=False)
         console.print(report.table(made))
         for verdict in made.verdicts:
             for waiver in verdict.waivers:

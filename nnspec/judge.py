@@ -11,7 +11,7 @@ import numpy as np
 
 from . import accuracy, expression
 from .accuracy import Reference
-from .backend import Backend, BackendError, Refused, StepResult, Unsupported
+from .backend import Backend, BackendDied, Refused, StepResult, Unsupported
 from .document import LayerSpec
 from .oracle import Oracle, StepReference, prepared, tensors_of
 from .properties import check_distribution, check_property
@@ -78,7 +78,7 @@ def judge(
         verdict, message = "error", f"the specification disagrees with the reference: {wrong}"
     except Exception as error:
         verdict, message = "error", f"{type(error).__name__}: {error}"
-        if isinstance(error, BackendError):
+        if isinstance(error, BackendDied):
             details["backend_died"] = True
     return Verdict(
         case["id"], dtype, spec.name, spec.family, verdict, message, tuple(case["covers"]),
@@ -169,7 +169,9 @@ class _Run:
             if values.dtype.name != dtype:
                 raise Wrong(f"state {item['name']} is {values.dtype.name}, wanted {dtype}")
             if not isinstance(item["init"], Mapping):
-                problem = None if (values == item["init"]).all() else f"is not {item['init']}"
+                value = expression.evaluate(str(item["init"]), self.case.names, functions)
+                same = (values == cast(np.asarray(value), dtype)).all()
+                problem = None if same else f"is not {value}"
             else:
                 problem = check_distribution(item["init"], values, self.case.names)
             if problem:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -9,9 +10,10 @@ import numpy as np
 
 from . import accuracy
 from .accuracy import Reference
-from .backend import Backend, Instance, Refused, Step
-from .resolve import ResolvedCase, magnitudes, with_dtype
-from .tensors import cast, is_float
+from .backend import Backend, Instance, Refused
+from .generators import lattice
+from .resolve import ResolvedCase, changed, with_dtype
+from .tensors import UNIT_ROUNDOFF, cast, is_float
 
 
 @dataclass(frozen=True)
@@ -59,8 +61,17 @@ def needs(case: ResolvedCase, kind: str) -> bool:
     return kind in str(declared)
 
 
+NEIGHBOURS = (1, 2, 3)
+
+
 class LiveOracle:
-    """Runs the reference backend in float64, and in the judged dtype for its own error."""
+    """Runs the reference backend in float64, and in the judged dtype for its own error.
+
+    The reference's error in a tensor is the largest over its honest variants (kernels, memory
+    layouts) and over a few neighbouring inputs, up to 16 roundings away, each against the float64
+    run on the same values: one run that happens to round well is no measure. For float64 itself
+    the error is that of float32, scaled by the ratio of the unit roundoffs.
+    """
 
     def __init__(self, backend: Backend):
         self.backend = backend
@@ -68,49 +79,90 @@ class LiveOracle:
 
     def references(self, case: ResolvedCase) -> list[StepReference]:
         """One reference a step, as :class:`Oracle` says."""
-        exact = self._run(case, "float64", "default")
+        # Whether a dtype is refused shows only in that dtype.
+        refusal = any("error" in item.expect for item in case.steps)
+        exact = self._run(case, case.dtype if refusal else "float64")
         if exact and isinstance(exact[-1], Refused):
             refused = StepReference(refused=str(exact[-1]))
             return [*self._combine(case, exact[:-1]), refused]
         return self._combine(case, exact)
 
     def _combine(self, case: ResolvedCase, exact: list[Any]) -> list[StepReference]:
-        attempts: list[list[Any]] = []
-        if needs(case, "calibrated") and not case.spec.data.get("random"):
-            attempts = [self._run(case, case.dtype, variant) for variant in self.variants]
-        sizes = self._run(case, "float64", "default", absolute=True) if needs(case, "dot") else []
+        errors = self._errors(case, exact)
+        sizes = []
+        if needs(case, "dot") or needs(case, "sum"):
+            sizes = self._run(case, "float64", change=_absolute(cotangents_alone=needs(case, "sum")))
         references = []
         for index, oracle in enumerate(exact):
             tensors = {}
             for name, value in oracle.items():
-                error = max(
-                    (accuracy.largest_error(run[index][name], value) for run in attempts
-                     if index < len(run) and not isinstance(run[index], Refused)),
-                    default=0.0,
-                )  # fmt: skip
                 bound = sizes[index].get(name) if index < len(sizes) else None
-                tensors[name] = Reference(value, error, bound)
+                tensors[name] = Reference(value, errors[index].get(name, 0.0), bound)
             references.append(StepReference(tensors))
         return references
 
+    def _errors(self, case: ResolvedCase, exact: list[Any]) -> list[dict[str, float]]:
+        """The reference's own largest error in each tensor of each step."""
+        worst: list[dict[str, float]] = [{} for _ in exact]
+        if not needs(case, "calibrated") or any(item.draws for item in case.steps):
+            return worst
+        measured = "float32" if case.dtype == "float64" else case.dtype
+        scale = UNIT_ROUNDOFF[case.dtype] / UNIT_ROUNDOFF[measured]
+        runs = [(self._run(case, measured, variant=v), exact) for v in self.variants]
+        for seed in NEIGHBOURS:
+            change = _neighbour(seed, measured)
+            runs.append(
+                (self._run(case, measured, change=change), self._run(case, "float64", change=change))
+            )
+        for approximate, oracle in runs:
+            for found, got, wanted in zip(worst, approximate, oracle, strict=False):
+                if isinstance(got, Refused) or isinstance(wanted, Refused):
+                    break
+                for name, value in wanted.items():
+                    error = scale * accuracy.largest_error(got[name], value)
+                    found[name] = max(found.get(name, 0.0), error)
+        return worst
+
     def _run(
-        self, case: ResolvedCase, dtype: str, variant: str, absolute: bool = False
+        self,
+        case: ResolvedCase,
+        dtype: str,
+        *,
+        variant: str = "default",
+        change: Callable[[str, np.ndarray], np.ndarray] | None = None,
     ) -> list[dict[str, np.ndarray] | Refused]:
-        """The tensors of every step; the last item is the refusal, if one ended the sequence."""
+        """The tensors of every step; the last item is the refusal, if one ended the sequence.
+
+        ``change`` maps every float tensor that goes in, given its kind (input, state, cotangent).
+        """
         results: list[dict[str, np.ndarray] | Refused] = []
         try:
             instance = prepared(self.backend, case, dtype)
-            if absolute:
-                state = instance.state()
-                instance.load({n: np.abs(a) for n, a in state.items() if is_float(a)})
+            if change:
+                state = {n: a for n, a in instance.state().items() if is_float(a)}
+                instance.load({n: change("state", a) for n, a in state.items()})
             for item in case.steps:
-                step: Step = item.step
-                if dtype != case.dtype:
-                    step = with_dtype(step, dtype)
-                if absolute:
-                    step = magnitudes(step)
+                step = with_dtype(item.step, dtype) if dtype != case.dtype else item.step
+                if change:
+                    step = changed(step, change)
                 results.append(tensors_of(instance.run(replace(step, variant=variant))))
         except Refused as refusal:
             results.append(refusal)
         return results
 
+
+def _neighbour(seed: int, dtype: str) -> Callable[[str, np.ndarray], np.ndarray]:
+    """Values up to 16 roundings of ``dtype`` away, exact in it and so in float64 too."""
+
+    def change(_: str, array: np.ndarray) -> np.ndarray:
+        factor = 1.0 + lattice(array.shape, seed=seed, scale=UNIT_ROUNDOFF[dtype] / 8)
+        return cast(cast(array.astype(np.float64) * factor, dtype), array.dtype.name)
+
+    return change
+
+
+def _absolute(cotangents_alone: bool) -> Callable[[str, np.ndarray], np.ndarray]:
+    def change(kind: str, array: np.ndarray) -> np.ndarray:
+        return array if cotangents_alone and kind != "cotangent" else np.abs(array)
+
+    return change

@@ -22,7 +22,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from .backend import Backend, BackendError, Instance, Refused, Step, StepResult, Unsupported
+from .backend import Backend, BackendDied, BackendError, Instance, Refused, Step, StepResult, Unsupported
 from .tensors import read_tensors, write_tensors
 
 
@@ -85,20 +85,20 @@ class ProcessBackend:
             line = self.answers.get(timeout=self.timeout)
         except queue.Empty:
             self.process.kill()
-            raise BackendError(f"{what}: no answer within {self.timeout:g} s; stopped") from None
+            raise BackendDied(f"{what}: no answer within {self.timeout:g} s; stopped") from None
         except (OSError, ValueError):
             line = None
         if line is None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(timeout=5)
-            raise BackendError(f"{what}: it died with exit code {self.process.returncode}")
+            raise BackendDied(f"{what}: it died with exit code {self.process.returncode}")
         try:
             answer = json.loads(line)
         except json.JSONDecodeError:
             answer = None
         if not isinstance(answer, dict) or "ok" not in answer:
             self.process.kill()
-            raise BackendError(f"{what}: the answer is no JSON object with 'ok': {line[:120]!r}")
+            raise BackendDied(f"{what}: the answer is no JSON object with 'ok': {line[:120]!r}")
         if answer["ok"]:
             return answer
         error = answer.get("error") or {}

@@ -6,7 +6,7 @@ neither the expression evaluator nor the generators.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -114,6 +114,16 @@ def _resolve(spec: LayerSpec, case: Mapping[str, Any], dtype: str) -> ResolvedCa
         name: resolve_tensor(block, f"{case['id']}/state/{name}", _state_dtype(states[name], dtype))
         for name, block in case.get("state", {}).items()
     }
+    if not refused and not case.get("initial"):
+        for item in spec.active(spec.data.get("state", ()), names):
+            if isinstance(item["init"], Mapping) and item["name"] not in state:
+                # What is drawn at construction differs between implementations: a case that
+                # does not give it starts from a lattice.
+                sizes = [expression.evaluate(str(n), names, spec.functions) for n in item["shape"]]
+                state[item["name"]] = resolve_tensor(
+                    {"gen": "lattice", "shape": sizes},
+                    f"{case['id']}/state/{item['name']}", _state_dtype(item, dtype),
+                )  # fmt: skip
     resolve_one = _resolve_refused_step if refused else _resolve_step
     steps = [
         resolve_one(spec, case, raw, index, dtype, names)
@@ -295,20 +305,14 @@ def _output_dtype(declared: str, inputs: Mapping[str, np.ndarray], dtype: str) -
 
 def with_dtype(step: Step, dtype: str) -> Step:
     """The same call with every float tensor in another dtype (the oracle's float64)."""
-
-    def convert(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return {n: cast(a, dtype) if is_float(a) else a for n, a in tensors.items()}
-
-    cotangents = None if step.cotangents is None else convert(step.cotangents)
-    return replace(step, inputs=convert(step.inputs), cotangents=cotangents)
+    return changed(step, lambda _, array: cast(array, dtype))
 
 
-def magnitudes(step: Step) -> Step:
-    """The same call on absolute values, whose result bounds every partial sum of a dot product."""
+def changed(step: Step, change: Callable[[str, np.ndarray], np.ndarray]) -> Step:
+    """The same call with ``change("input" or "cotangent", array)`` for every float tensor."""
 
-    def absolute(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return {n: np.abs(a) if is_float(a) else a for n, a in tensors.items()}
+    def convert(kind: str, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {n: change(kind, a) if is_float(a) else a for n, a in tensors.items()}
 
-    cotangents = None if step.cotangents is None else absolute(step.cotangents)
-    return replace(step, inputs=absolute(step.inputs), cotangents=cotangents)
-
+    cotangents = None if step.cotangents is None else convert("cotangent", step.cotangents)
+    return replace(step, inputs=convert("input", step.inputs), cotangents=cotangents)
