@@ -135,7 +135,9 @@ def _bound(
         rounding = 0.0 if inner == u else 2 * u * size
         return 2 * argument * inner * reference.magnitude + rounding + SMALLEST[dtype]
     largest = size.max(initial=0.0)
-    return np.full(size.shape, max(CALIBRATION * reference.error, FLOOR * u * largest, SMALLEST[dtype]))
+    return np.full(
+        size.shape, max(CALIBRATION * reference.error, FLOOR * u * largest, SMALLEST[dtype])
+    )
 
 
 def _first(

@@ -137,6 +137,9 @@ def load_backend(name: str, *, device: str | None = None, timeout: float = 120.0
         )
     try:
         make = found[name].load()
+        return make(device=device) if device else make()
     except ImportError as error:
         raise BackendError(f"backend {name!r} needs a package that is missing: {error}") from None
-    return make(device=device) if device else make()
+    except Exception as error:
+        why = f"{type(error).__name__}: {error}"
+        raise BackendError(f"backend {name!r} does not start: {why}") from error

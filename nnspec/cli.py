@@ -1,8 +1,9 @@
-"""The command line: ``nnspec run | validate | list | show | repro | record | fuzz | diff | export | serve``."""
+"""The command line, ``nnspec COMMAND``; each command is a function below."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import fnmatch
 import json
 import os
@@ -19,15 +20,15 @@ from rich.syntax import Syntax
 from rich.table import Table
 
 from . import golden, process, report, runner
-from .backend import BackendError, load_backend
+from .backend import Backend, BackendError, load_backend
 from .document import LayerSpec, SpecError, load_layer, load_specification, specification_folder
 from .judge import judge
-from .oracle import LiveOracle, prepared, tensors_of
-from .resolve import resolve
+from .oracle import LiveOracle, Oracle, prepared, tensors_of
+from .resolve import ResolvedCase, resolve
 
 SHOWN = 12  # failures printed in full
 
-# Markup off and width free: messages hold brackets, and commands must stay in one line to be copied.
+# No markup and no wrapping: messages hold brackets, and commands are there to be copied.
 console = Console(highlight=False, soft_wrap=True)
 errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 
@@ -41,46 +42,76 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         return int(options.command(options))
+    except BrokenPipeError:  # whoever reads the output, such as head, has seen enough
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (open until the exit)
+        return 1
     except (UserError, SpecError, BackendError, golden.GoldenError, OSError) as error:
         errors.print(f"nnspec: {error}")
         return 2
     except KeyboardInterrupt:
         errors.print("nnspec: interrupted")
         return 130
-    except BrokenPipeError:
-        return 1
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("nnspec", description="Judge implementations of torch.nn layers.")
+    parser = argparse.ArgumentParser(
+        "nnspec", description="Judge implementations of torch.nn layers."
+    )
     parser.add_argument("--spec", type=Path, help="folder of the specification (default: ./spec)")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     run = commands.add_parser("run", help="run cases on a backend and report")
     run.set_defaults(command=_run)
-    run.add_argument("--backend", action="append", help="a backend's name, or process:COMMAND (default: jaxnn)")
-    run.add_argument("--against", default="torchref", help="torchref, another backend, golden, or none")
+    run.add_argument(
+        "--backend", action="append", help="a backend's name, or process:COMMAND (default: jaxnn)"
+    )
+    run.add_argument(
+        "--against", default="torchref", help="torchref, another backend, golden, or none"
+    )
     _filters(run)
-    run.add_argument("--dtype", action="append", default=[], help="dtypes to run (default: float32)")
+    run.add_argument(
+        "--dtype", action="append", default=[], help="dtypes to run (default: float32)"
+    )
     run.add_argument("--all", action="store_true", help="leave nothing out: every dtype")
-    run.add_argument("--level", choices=("must", "quirk"), default="quirk", help="must: quirks are not judged")
-    run.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="worker processes")
+    run.add_argument(
+        "--level", choices=("must", "quirk"), default="quirk", help="must: quirks are not judged"
+    )
+    run.add_argument("--jobs", type=_count, default=os.cpu_count() or 1, help="worker processes")
     run.add_argument("--device", help="device for the backend, such as cpu or gpu")
-    run.add_argument("--timeout", type=float, default=120.0, help="seconds a process backend may take to answer")
-    run.add_argument("--allow-unsupported", action="store_true", help="unsupported cases do not fail the run")
-    run.add_argument("--out", type=Path, default=Path("nnspec-report"), help="folder of the reports")
+    run.add_argument(
+        "--timeout",
+        type=_seconds,
+        default=120.0,
+        help="seconds a process backend may take to answer",
+    )
+    run.add_argument(
+        "--allow-unsupported", action="store_true", help="unsupported cases do not fail the run"
+    )
+    run.add_argument(
+        "--out", type=Path, default=Path("nnspec-report"), help="folder of the reports"
+    )
 
     validate = commands.add_parser("validate", help="check layer files")
     validate.set_defaults(command=_validate)
-    validate.add_argument("paths", nargs="*", type=Path, help="files or folders (default: the specification)")
+    validate.add_argument(
+        "paths", nargs="*", type=Path, help="files or folders (default: the specification)"
+    )
 
     listing = commands.add_parser("list", help="what the specification holds")
     listing.set_defaults(command=_list)
     _filters(listing)
-    listing.add_argument("--missing", action="store_true", help="what the reference library has and the specification has not")
-    listing.add_argument("--against", default="torchref", help="the library that --missing compares with")
+    listing.add_argument(
+        "--missing",
+        action="store_true",
+        help="what the reference library has and the specification has not",
+    )
+    listing.add_argument(
+        "--against", default="torchref", help="the library that --missing compares with"
+    )
 
-    show = commands.add_parser("show", help="a layer, claim, mutant or case as it stands in the file")
+    show = commands.add_parser(
+        "show", help="a layer, claim, mutant or case as it stands in the file"
+    )
     show.set_defaults(command=_show)
     show.add_argument("id", help="MaxPool2d, MaxPool2d.B03, or MaxPool2d/ceil-drop-k1s2[@float32]")
 
@@ -95,15 +126,21 @@ def _parser() -> argparse.ArgumentParser:
     record.set_defaults(command=_record)
     record.add_argument("--layer", action="append", default=[])
     record.add_argument("--backend", default="torchref", help="the reference")
-    record.add_argument("--check", action="store_true", help="compare with what is recorded; write nothing")
+    record.add_argument(
+        "--check", action="store_true", help="compare with what is recorded; write nothing"
+    )
 
     fuzz = commands.add_parser("fuzz", help="random configurations, one backend against another")
     fuzz.set_defaults(command=_fuzz)
     fuzz.add_argument("layers", nargs="+", metavar="LAYER")
     fuzz.add_argument("--backend", default="jaxnn")
     fuzz.add_argument("--against", default="torchref")
-    fuzz.add_argument("--configurations", type=int, default=250, help="distinct configurations a layer")
-    fuzz.add_argument("--examples", type=int, default=10, help="values drawn for each configuration")
+    fuzz.add_argument(
+        "--configurations", type=_count, default=250, help="distinct configurations a layer"
+    )
+    fuzz.add_argument(
+        "--examples", type=_count, default=10, help="values drawn for each configuration"
+    )
     fuzz.add_argument("--seed", type=int, default=0)
     fuzz.add_argument("--dtype", action="append", default=[], help="dtypes to draw (default: all)")
     fuzz.add_argument("--out", type=Path, help="JSON file for the counts and findings")
@@ -113,7 +150,9 @@ def _parser() -> argparse.ArgumentParser:
     diff.add_argument("before", type=Path)
     diff.add_argument("after", type=Path)
 
-    export = commands.add_parser("export", help="resolved cases as JSON: no evaluator or generator needed")
+    export = commands.add_parser(
+        "export", help="resolved cases as JSON: no evaluator or generator needed"
+    )
     export.set_defaults(command=_export)
     _filters(export)
     export.add_argument("--dtype", action="append", default=[])
@@ -123,6 +162,21 @@ def _parser() -> argparse.ArgumentParser:
     serve.set_defaults(command=_serve)
     serve.add_argument("backend")
     return parser
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        if 0 < float(text) < float("inf"):
+            return float(text)
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
 
 
 def _filters(parser: argparse.ArgumentParser) -> None:
@@ -139,6 +193,13 @@ def _specs(options: argparse.Namespace) -> dict[str, LayerSpec]:
     return load_specification(_folder(options))
 
 
+def _check_dtypes(options: argparse.Namespace, specs: dict[str, LayerSpec]) -> None:
+    known = {dtype for spec in specs.values() for dtype in spec.dtypes()}
+    for dtype in options.dtype:
+        if dtype not in known:
+            raise UserError(f"--dtype {dtype}: no layer declares it; known are {sorted(known)}")
+
+
 def _chosen(options: argparse.Namespace, specs: dict[str, LayerSpec]) -> list[LayerSpec]:
     selection = runner.Selection(options.layer, options.family, options.case, ())
     names = {spec.name for spec, _, _ in selection.select(specs)}
@@ -150,10 +211,7 @@ def _chosen(options: argparse.Namespace, specs: dict[str, LayerSpec]) -> list[La
 
 def _run(options: argparse.Namespace) -> int:
     specs = _specs(options)
-    known = {dtype for spec in specs.values() for dtype in spec.dtypes()}
-    for dtype in options.dtype:
-        if dtype not in known:
-            raise UserError(f"--dtype {dtype}: no layer declares it; known are {sorted(known)}")
+    _check_dtypes(options, specs)
     dtypes = () if options.all else tuple(options.dtype or ["float32"])
     selection = runner.Selection(options.layer, options.family, options.case, dtypes, options.level)
     chosen = selection.select(specs)
@@ -163,6 +221,7 @@ def _run(options: argparse.Namespace) -> int:
         what = f"dtypes other than {', '.join(dtypes)}" if dtypes else "quirks"
         left_out.append(f"{len(everything) - len(chosen)} cases ({what}; --all leaves out nothing)")
     tasks = runner.plan(chosen)
+    options.out.mkdir(parents=True, exist_ok=True)  # before the run, which may take long
     reports = []
     for backend in options.backend or ["jaxnn"]:
         settings = runner.Settings(
@@ -170,7 +229,9 @@ def _run(options: argparse.Namespace) -> int:
         )
         made = _run_backend(settings, tasks, specs, min(options.jobs, len(tasks)), left_out)
         reports.append(made)
-        bad = sorted((v for v in made.verdicts if v.verdict in ("fail", "error")), key=lambda v: v.id)
+        bad = sorted(
+            (v for v in made.verdicts if v.verdict in ("fail", "error")), key=lambda v: v.id
+        )
         for verdict in bad[:SHOWN]:
             text = report.failure_text(verdict, specs[verdict.layer], backend, options.against)
             console.print(text, markup=False)
@@ -202,10 +263,11 @@ def _run_backend(
     elif settings.against == "none":
         reference = {}
     else:
-        reference = load_backend(settings.against).describe()
-    backend = load_backend(settings.backend, device=settings.device, timeout=settings.timeout)
-    description = backend.describe()
-    backend.close()
+        with contextlib.closing(load_backend(settings.against)) as backend:
+            reference = backend.describe()
+    judged = load_backend(settings.backend, device=settings.device, timeout=settings.timeout)
+    with contextlib.closing(judged):
+        description = judged.describe()
     made = report.Report(description, settings.against, reference, left_out=left_out)
     total = sum(len(task.cases) for task in tasks)
     started = time.perf_counter()
@@ -278,7 +340,9 @@ def _list_missing(options: argparse.Namespace, specs: dict[str, LayerSpec]) -> i
     catalogue = getattr(backend, "catalogue", None)
     if catalogue is None:
         raise UserError(f"backend {options.against} has no catalogue to compare with")
-    functions = {spec.data["functional"]["name"] for spec in specs.values() if "functional" in spec.data}
+    functions = {
+        spec.data["functional"]["name"] for spec in specs.values() if "functional" in spec.data
+    }
     missing = 0
     for kind, names in catalogue().items():
         for name in names:
@@ -309,7 +373,9 @@ def _show(options: argparse.Namespace) -> int:
     mutants = {m["id"]: m for m in spec.data.get("mutants", ())}
     found = spec.cases.get(plain) or spec.claims.get(plain) or mutants.get(plain)
     if found is None:
-        raise UserError(f"{spec.name} has no case, claim or mutant {plain!r}; see: nnspec show {spec.name}")
+        raise UserError(
+            f"{spec.name} has no case, claim or mutant {plain!r}; see: nnspec show {spec.name}"
+        )
     console.print(Syntax(_as_yaml(found), "yaml", word_wrap=True))
     for case in spec.cases.values():
         if plain in case["covers"] or plain in case.get("catches", ()):
@@ -331,27 +397,35 @@ def _repro(options: argparse.Namespace) -> int:
         raise UserError(f"{plain} is not judged in {dtype}; its dtypes are {spec.dtypes(case)}")
     resolved = resolve(spec, case, dtype)
     console.print(_as_yaml(case), markup=False)
-    backend = load_backend(options.backend, device=options.device)
-    oracle = golden.load_oracle(options.against, _folder(options), load_backend)
-    try:
-        instance = prepared(backend, resolved, dtype)
-        for index, item in enumerate(resolved.steps):
-            for name, array in item.step.inputs.items():
-                console.print(f"step {index} input.{name} =\n{array}", markup=False)
-            for name, array in tensors_of(instance.run(item.step)).items():
-                console.print(f"step {index} {name} =\n{array}", markup=False)
-            if oracle:
-                for name, reference in oracle.references(resolved)[index].tensors.items():
-                    console.print(f"step {index} wanted {name} =\n{reference.oracle}", markup=False)
-    except Exception as error:
-        console.print(f"{type(error).__name__}: {error}", markup=False)
-    verdict = judge(backend, oracle, spec, case, dtype)
-    backend.close()
+    with contextlib.ExitStack() as stack:
+        oracle = golden.load_oracle(options.against, _folder(options), load_backend)
+        if oracle:
+            stack.callback(oracle.close)
+        backend = load_backend(options.backend, device=options.device)
+        stack.callback(backend.close)
+        try:
+            _print_tensors(backend, oracle, resolved)
+        except Exception as error:
+            console.print(f"{type(error).__name__}: {error}", markup=False)
+        verdict = judge(backend, oracle, spec, case, dtype)
     console.print(
         report.failure_text(verdict, spec, options.backend, options.against)
         if verdict.verdict != "pass" else f"PASS {verdict.id}", markup=False,
     )  # fmt: skip
     return 0 if verdict.verdict == "pass" else 1
+
+
+def _print_tensors(backend: Backend, oracle: Oracle | None, case: ResolvedCase) -> None:
+    instance = prepared(backend, case, case.dtype)
+    references = oracle.references(case) if oracle else []
+    for index, item in enumerate(case.steps):
+        for name, array in item.step.inputs.items():
+            console.print(f"step {index} input.{name} =\n{array}", markup=False)
+        for name, array in tensors_of(instance.run(item.step)).items():
+            console.print(f"step {index} {name} =\n{array}", markup=False)
+        for reference in references[index : index + 1]:
+            for name, tensor in reference.tensors.items():
+                console.print(f"step {index} wanted {name} =\n{tensor.oracle}", markup=False)
 
 
 def _record(options: argparse.Namespace) -> int:
@@ -360,28 +434,34 @@ def _record(options: argparse.Namespace) -> int:
     unknown = set(options.layer) - set(specs)
     if unknown:
         raise UserError(f"no layer {sorted(unknown)[0]!r} in the specification")
-    backend = load_backend(options.backend)
-    reference = {k: backend.describe()[k] for k in ("name", "versions")}
-    oracle = LiveOracle(backend)
+    lock = golden.read_lock(folder)
     recordings = {}
-    changed = 0
-    with Progress(console=errors) as progress:
-        for spec in progress.track(chosen, description="recording"):
-            new = golden.record_layer(spec, oracle)
-            recordings[spec.name] = (spec, new)
-            try:
-                old = golden.read(folder, spec, golden.read_lock(folder))
-            except golden.GoldenError:
-                old = golden.Recording()
-            for line in golden.differences(old, new):
-                changed += 1
-                if options.check or old.tensors:
+    changed = unsound = 0
+    with contextlib.closing(load_backend(options.backend)) as backend:
+        reference = {k: backend.describe().get(k) for k in ("name", "versions")}
+        oracle = LiveOracle(backend)
+        with Progress(console=errors) as progress:
+            for spec in progress.track(chosen, description="recording"):
+                new = golden.record_layer(spec, oracle)
+                recordings[spec.name] = (spec, new)
+                try:
+                    old = golden.read(folder, spec, lock, stale=not options.check)
+                except golden.GoldenError as error:
+                    if options.check:
+                        console.print(str(error), markup=False)
+                    unsound += 1
+                    continue
+                for line in golden.differences(old, new):
+                    changed += 1
                     console.print(f"{spec.name} {line}", markup=False)
     if options.check:
-        console.print(f"{changed} tensors differ from the goldens", markup=False)
-        return 1 if changed else 0
+        console.print(f"{changed} tensors differ, {unsound} layers unsound", markup=False)
+        return 1 if changed or unsound else 0
     golden.write(folder, recordings, reference)
-    console.print(f"recorded {len(recordings)} layers; {changed} tensors changed", markup=False)
+    console.print(
+        f"recorded {len(recordings)} layers, {unsound} anew; {changed} tensors changed",
+        markup=False,
+    )
     return 0
 
 
@@ -391,15 +471,21 @@ def _fuzz(options: argparse.Namespace) -> int:
     except ImportError as error:
         raise UserError(f"fuzzing needs an extra: pip install 'jaxnn[fuzz]' ({error})") from None
     specs = _specs(options)
-    results = []
     for name in options.layers:
         if name not in specs:
             raise UserError(f"no layer {name!r} in the specification; see: nnspec list")
-        result = fuzz(
-            specs[name], load_backend(options.backend), load_backend(options.against),
-            configurations=options.configurations, examples=options.examples, seed=options.seed,
-            dtypes=options.dtype, console=errors,
-        )  # fmt: skip
+    _check_dtypes(options, specs)
+    results = []
+    for name in options.layers:
+        with (
+            contextlib.closing(load_backend(options.backend)) as backend,
+            contextlib.closing(load_backend(options.against)) as against,
+        ):
+            result = fuzz(
+                specs[name], backend, against,
+                configurations=options.configurations, examples=options.examples,
+                seed=options.seed, dtypes=options.dtype, console=errors,
+            )  # fmt: skip
         results.append(result)
         console.print(result.summary(), markup=False)
         for finding in result.findings:
@@ -423,6 +509,7 @@ def _diff(options: argparse.Namespace) -> int:
 
 def _export(options: argparse.Namespace) -> int:
     specs = _specs(options)
+    _check_dtypes(options, specs)
     options.out.mkdir(parents=True, exist_ok=True)
     count = 0
     for spec in _chosen(options, specs):
@@ -458,7 +545,7 @@ def _exported(spec: LayerSpec, case: Any, dtype: str) -> dict[str, Any]:
             "arguments": dict(item.step.arguments),
             "cotangents": tensors(item.step.cotangents),
             "gradients": list(item.step.wrt) if item.step.cotangents else [],
-            "output_shapes": {n: list(s) if s is not None else None for n, s in item.shapes.items()},
+            "output_shapes": {n: s and list(s) for n, s in item.shapes.items()},
             "output_dtypes": dict(item.dtypes),
             "expected": tensors(item.literals),
             "expect": {k: v for k, v in item.expect.items()

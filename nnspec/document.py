@@ -19,7 +19,7 @@ from typing import Any
 import jsonschema
 import yaml
 
-from . import expression
+from . import checks, expression
 from .expression import Function
 
 SCHEMA_VERSION = "nnspec/1"
@@ -35,6 +35,7 @@ class _StrictLoader(yaml.SafeLoader):
 
 
 _STRICT_FLOAT = re.compile(r"^[-+]?(\d[\d_]*)(\.\d*)?[eE][-+]?\d+$")
+_STRICT_INT = re.compile(r"^[-+]?(0|[1-9]\d{0,18})$")
 _STRICT_BOOL = re.compile(r"^(yes|no|on|off)$", re.IGNORECASE)
 
 
@@ -45,7 +46,7 @@ def _construct_mapping(loader: _StrictLoader, node: yaml.MappingNode) -> dict[An
         mark = key_node.start_mark
         if not isinstance(key, str | int) or isinstance(key, bool):
             raise SpecError(f"line {mark.line + 1}: key {key_node.value!r} is not a string")
-        if key in mapping:
+        if str(key) in mapping:
             raise SpecError(f"line {mark.line + 1}: duplicate key {key!r}")
         mapping[str(key)] = loader.construct_object(value_node, deep=True)
     return mapping
@@ -56,7 +57,9 @@ def _construct_scalar(loader: _StrictLoader, node: yaml.ScalarNode) -> Any:
     if node.style is None:
         line = node.start_mark.line + 1
         if _STRICT_FLOAT.match(value):
-            raise SpecError(f"line {line}: YAML reads {value} as a string; write 1.0e-5 for 1e-5")
+            raise SpecError(
+                f"line {line}: YAML reads {value} as a string; write a point and a sign: 1.0e-5"
+            )
         if _STRICT_BOOL.match(value):
             raise SpecError(f"line {line}: {value!r} is ambiguous; write true, false or quote it")
     return value
@@ -69,6 +72,13 @@ def _construct_boolean(loader: _StrictLoader, node: yaml.ScalarNode) -> bool:
     return bool(node.value == "true")
 
 
+def _construct_integer(loader: _StrictLoader, node: yaml.ScalarNode) -> int:
+    if not _STRICT_INT.match(node.value):
+        line = node.start_mark.line + 1
+        raise SpecError(f"line {line}: {node.value[:40]!r} is no plain decimal integer")
+    return int(node.value)
+
+
 def _construct_float(loader: _StrictLoader, node: yaml.ScalarNode) -> float:
     value = float(loader.construct_yaml_float(node))
     if not math.isfinite(value):
@@ -77,17 +87,27 @@ def _construct_float(loader: _StrictLoader, node: yaml.ScalarNode) -> float:
     return value
 
 
+def _refuse_tag(loader: _StrictLoader, node: yaml.Node) -> Any:
+    line, kind = node.start_mark.line + 1, str(node.tag).rpartition(":")[2]
+    raise SpecError(
+        f"line {line}: {node.value!r} is a {kind} to YAML, which JSON has not; quote it"
+    )
+
+
 _StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _construct_mapping)
 _StrictLoader.add_constructor("tag:yaml.org,2002:str", _construct_scalar)
 _StrictLoader.add_constructor("tag:yaml.org,2002:bool", _construct_boolean)
+_StrictLoader.add_constructor("tag:yaml.org,2002:int", _construct_integer)
 _StrictLoader.add_constructor("tag:yaml.org,2002:float", _construct_float)
+for _kind in ("binary", "merge", "omap", "pairs", "set", "timestamp"):
+    _StrictLoader.add_constructor(f"tag:yaml.org,2002:{_kind}", _refuse_tag)
 
 
 def read_yaml(text: str, where: str = "<text>") -> Any:
     """Strict YAML as JSON-compatible data.
 
     Raises:
-      SpecError: with ``where`` and the line, for a syntax error, a duplicate key, ``1e-5`` or ``no``.
+      SpecError: a syntax error, a duplicate key, ``1e-5`` or ``no``; with ``where`` and the line.
     """
     try:
         return yaml.load(text, _StrictLoader)
@@ -95,6 +115,8 @@ def read_yaml(text: str, where: str = "<text>") -> Any:
         raise SpecError(f"{where}: {error}") from None
     except yaml.YAMLError as error:
         raise SpecError(f"{where}: not YAML: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise SpecError(f"{where}: nested too deeply") from None
 
 
 def specification_folder() -> Path:
@@ -258,7 +280,7 @@ def load_layer(path: Path | str) -> LayerSpec:
         place = "/".join(map(str, best.absolute_path)) or "top level"
         raise SpecError(f"{path}: at {place}: {best.message[:300]}")
     spec = LayerSpec(path, data, text)
-    problems = list(check(spec))
+    problems = list(checks.check(spec))
     if problems:
         raise SpecError("\n".join(f"{path}: {problem}" for problem in problems))
     return spec
@@ -280,129 +302,3 @@ def load_specification(folder: Path | str | None = None) -> dict[str, LayerSpec]
             raise SpecError(f"{path}: {spec.name} is already at {specs[spec.name].path}")
         specs[spec.name] = spec
     return specs
-
-
-def check(spec: LayerSpec) -> Iterator[str]:
-    """What the schema cannot say: one line for each contradiction in the file."""
-    yield from _check_place(spec)
-    yield from _check_ids(spec)
-    yield from _check_expressions(spec)
-    if not list(_check_ids(spec)):
-        yield from _check_cases(spec)
-        yield from _check_coverage(spec)
-
-
-def _check_place(spec: LayerSpec) -> Iterator[str]:
-    if spec.path.stem != spec.name:
-        yield f"the file of {spec.name} is named {spec.path.name}"
-    if spec.path.parent.parent.name in ("layers", "functions"):
-        if spec.path.parent.name != spec.family:
-            yield f"family {spec.family} in folder {spec.path.parent.name}"
-        if spec.path.parent.parent.name != f"{spec.kind}s":
-            yield f"kind {spec.kind} in folder {spec.path.parent.parent.name}"
-
-
-def _check_ids(spec: LayerSpec) -> Iterator[str]:
-    mutants = [m["id"] for m in spec.data.get("mutants", ())]
-    claims = [c["id"] for c in (*spec.data["behaviours"], *spec.data.get("errors", ()))]
-    cases = [case["id"] for case in spec.data["cases"]]
-    for ids, letter in ((mutants, "M"), ([b["id"] for b in spec.data["behaviours"]], "B")):
-        yield from (f"id {i} should be {spec.name}.{letter}NN" for i in ids
-                    if not i.startswith(f"{spec.name}.{letter}"))
-    for ids in (mutants, claims, cases):
-        yield from (f"id {i} is used twice" for i in sorted({i for i in ids if ids.count(i) > 1}))
-    for case in spec.data["cases"]:
-        if not case["id"].startswith(f"{spec.name}/"):
-            yield f"case {case['id']} should be {spec.name}/..."
-        yield from (f"case {case['id']} covers unknown claim {c}" for c in case["covers"]
-                    if c not in claims)
-        yield from (f"case {case['id']} catches unknown mutant {m}" for m in case.get("catches", ())
-                    if m not in mutants)
-        for step in (case, *case.get("steps", ())):
-            error = step.get("expect", {}).get("error")
-            if error and error not in claims:
-                yield f"case {case['id']} expects unknown error {error}"
-            if error and error not in case["covers"]:
-                yield f"case {case['id']} expects {error} but does not cover it"
-
-
-def _check_expressions(spec: LayerSpec) -> Iterator[str]:
-    tensors = {i["name"] for i in spec.data["inputs"]}
-    known = {p["name"] for p in spec.data["params"]} | set(spec.functions)
-    known |= {item["name"] for item in spec.data.get("let", ())}
-    for item in spec.data["inputs"]:
-        known |= {p.rstrip("?") for p in map(str, item["shape"]) if p.rstrip("?").isidentifier()}
-    places = [(f"let {i['name']}", i["is"], set()) for i in spec.data.get("let", ())]
-    places += [(f"function {f['name']}", f["is"], set(f["args"])) for f in spec.data.get("functions", ())]
-    places += [(p["name"], p["domain"], {"v"}) for p in spec.data["params"] if "domain" in p]
-    places += [(p["name"], p["active_when"], set()) for p in spec.data["params"] if "active_when" in p]
-    about_inputs = {*tensors, "rank", "shape", "dtype", "largest", "smallest", "train", "T"}
-    places += [(e["id"], e["when"], about_inputs) for e in spec.data.get("errors", ())]
-    for item in (*spec.data["outputs"], *spec.data.get("state", ())):
-        shape = item["shape"] if isinstance(item["shape"], list) else []
-        places += [(item["name"], str(s), about_inputs) for s in shape if s != "*"]
-        places += [(item["name"], item["when"], about_inputs)] if "when" in item else []
-    for place, text, extra in places:
-        try:
-            unknown = expression.names_in(text.rstrip("?")) - known - extra
-        except expression.ExpressionError as error:
-            yield f"{place}: {error}"
-            continue
-        if unknown:
-            yield f"{place}: unknown name {sorted(unknown)[0]!r} in {text!r}"
-
-
-def _check_cases(spec: LayerSpec) -> Iterator[str]:
-    params = {p["name"]: p for p in spec.data["params"]}
-    inputs = {i["name"]: i for i in spec.data["inputs"]}
-    required = {name for name, p in params.items() if p.get("required")}
-    for case in spec.data["cases"]:
-        where = f"case {case['id']}"
-        yield from (f"{where}: unknown parameter {n!r}" for n in case["params"] if n not in params)
-        missing = required - set(case["params"])
-        refusal = any(c.split(".")[1].startswith("E") for c in case["covers"])
-        if missing and not refusal:
-            yield f"{where}: parameter {sorted(missing)[0]!r} is required"
-        if "steps" in case and "inputs" in case:
-            yield f"{where}: has both steps and inputs"
-        for step in spec.steps(case):
-            given = step.get("inputs", {})
-            yield from (f"{where}: unknown input {n!r}" for n in given if n not in inputs)
-            absent = [n for n, i in inputs.items() if n not in given and not i.get("optional")]
-            if absent:
-                yield f"{where}: input {absent[0]!r} is missing"
-        unknown = set(case.get("state", ())) - {s["name"] for s in spec.data.get("state", ())}
-        if unknown:
-            yield f"{where}: unknown state {sorted(unknown)[0]!r}"
-        if not spec.dtypes(case):
-            yield f"{where}: none of its dtypes {case['dtypes']} is declared by the layer"
-
-
-def _check_coverage(spec: LayerSpec) -> Iterator[str]:
-    covered: dict[str, list[Mapping[str, Any]]] = {claim: [] for claim in spec.claims}
-    caught = {m["id"]: False for m in spec.data.get("mutants", ())}
-    for case in spec.data["cases"]:
-        for claim in case["covers"]:
-            covered[claim].append(case)
-        caught.update(dict.fromkeys(case.get("catches", ()), True))
-    for claim, cases in covered.items():
-        level = spec.claims[claim].get("level", "must")
-        if level == "unspecified":
-            if cases:
-                yield f"{claim} is unspecified, so case {cases[0]['id']} must not cover it"
-            continue
-        if not cases:
-            yield f"claim {claim} has no case"
-        elif level == "must" and all(spec.level(case) == "quirk" for case in cases):
-            yield f"claim {claim} is a must, but each of its cases covers a quirk too"
-        elif not any(has_literal(spec, case) for case in cases):
-            yield f"claim {claim} has no case whose values stand literally in the file"
-    yield from (f"mutant {m} is caught by no case" for m, seen in caught.items() if not seen)
-
-
-def has_literal(spec: LayerSpec, case: Mapping[str, Any]) -> bool:
-    """Whether what a case expects stands in the file: values, shapes, a refusal, a property."""
-    if case.get("initial"):
-        return True
-    keys = ("outputs", "gradients", "state", "shapes", "properties", "error", "unchanged")
-    return any(key in step.get("expect", {}) for step in spec.steps(case) for key in keys)

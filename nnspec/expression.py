@@ -40,6 +40,28 @@ class Function:
 
 _CONSTANTS: dict[str, Any] = {"null": None, "true": True, "false": False, "inf": math.inf}
 
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float)
+
+
+def _power(base: float, exponent: float) -> float | None:
+    if abs(base) > 1 and exponent * math.log2(abs(base)) > _LARGEST_POWER:
+        raise ExpressionError(f"{base}**{exponent} is too large")
+    value = base**exponent
+    return None if isinstance(value, complex) else value
+
+
+def _range(n: int | None) -> range:
+    if n is not None and n > _LARGEST_RANGE:
+        raise ExpressionError(f"range({n}) is too long")
+    return range(n or 0)
+
+
+# Nothing in a layer comes near; an evaluation that would not end is refused.
+_LARGEST_POWER = 1024
+_LARGEST_RANGE = 10_000
+
 _ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -47,7 +69,7 @@ _ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Div: operator.truediv,
     ast.FloorDiv: operator.floordiv,
     ast.Mod: operator.mod,
-    ast.Pow: operator.pow,
+    ast.Pow: _power,
 }
 
 _COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
@@ -59,6 +81,13 @@ _COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
     ast.GtE: operator.ge,
 }
 _EQUALITY = (ast.Eq, ast.NotEq)
+
+_LANGUAGE = (
+    ast.Constant, ast.Name, ast.Load, ast.Store, ast.List, ast.Subscript, ast.Slice, ast.Call,
+    ast.BinOp, ast.UnaryOp, ast.USub, ast.Not, ast.BoolOp, ast.And, ast.Or, ast.Compare, ast.In,
+    ast.NotIn, ast.IfExp, ast.GeneratorExp, ast.ListComp, ast.comprehension,
+    *_ARITHMETIC, *_COMPARISONS,
+)  # fmt: skip
 
 
 def ntuple(value: Any, n: int) -> list[Any]:
@@ -72,25 +101,35 @@ def _product(values: Any) -> int | None:
     return None if values is None or None in values else math.prod(values)
 
 
+def _of_numbers(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, which of null gives null."""
+
+    def apply(*values: Any) -> Any:
+        numbers = values[0] if len(values) == 1 and isinstance(values[0], list) else values
+        return None if None in numbers else function(*values)
+
+    return apply
+
+
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "abs": abs,
+    "abs": _of_numbers(abs),
     "all": all,
     "any": any,
-    "float": float,
-    "int": int,
+    "float": _of_numbers(float),
+    "int": _of_numbers(int),
     "is_int": lambda v: isinstance(v, int) and not isinstance(v, bool),
     "is_list": lambda v: isinstance(v, list | tuple),
     "is_string": lambda v: isinstance(v, str),
     "len": lambda v: None if v is None else len(v),
     "list": list,
-    "max": max,
-    "min": min,
+    "max": _of_numbers(max),
+    "min": _of_numbers(min),
     "ntuple": ntuple,
     "pair": lambda v: ntuple(v, 2),
     "product": _product,
-    "range": lambda n: range(n or 0),
+    "range": _range,
     "single": lambda v: ntuple(v, 1),
-    "sqrt": math.sqrt,
+    "sqrt": _of_numbers(math.sqrt),
     "sum": lambda values: None if None in (values := list(values)) else sum(values),
     "triple": lambda v: ntuple(v, 3),
 }
@@ -99,9 +138,32 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
 @lru_cache(maxsize=4096)
 def _parse(text: str) -> ast.expr:
     try:
-        return ast.parse(text.strip(), mode="eval").body
-    except (SyntaxError, ValueError) as error:
-        raise ExpressionError(f"not an expression: {text!r} ({error})") from None
+        tree = ast.parse(text.strip(), mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        why = error.msg if isinstance(error, SyntaxError) else str(error)
+        raise ExpressionError(f"not an expression: {text!r} ({why})") from None
+    for node in ast.walk(tree):
+        problem = _foreign(node)
+        if problem:
+            raise ExpressionError(f"{problem} in {text!r}")
+    return tree
+
+
+def _foreign(node: ast.AST) -> str | None:
+    """Why a node is not part of the language, or None."""
+    if not isinstance(node, _LANGUAGE):
+        return f"{type(node).__name__} is not part of the language"
+    if isinstance(node, ast.Constant) and type(node.value) not in (int, float, str):
+        return f"write null, true or false instead of {node.value!r}"
+    if isinstance(node, ast.Call) and not isinstance(node.func, ast.Name):
+        return "a call is NAME(values)"
+    if isinstance(node, ast.Slice) and node.step is not None:
+        return "a slice has no step"
+    if isinstance(node, ast.GeneratorExp | ast.ListComp) and (
+        len(node.generators) != 1 or not isinstance(node.generators[0].target, ast.Name)
+    ):
+        return "only one 'for NAME in ...' is part of the language"
+    return None
 
 
 def evaluate(
@@ -116,9 +178,7 @@ def evaluate(
     """
     try:
         return _Evaluator(names, functions or {}).visit(_parse(text))
-    except ExpressionError as error:
-        raise ExpressionError(f"{error} in {text!r}") from None
-    except (TypeError, ValueError, OverflowError) as error:
+    except (ExpressionError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise ExpressionError(f"{error} in {text!r}") from None
 
 
@@ -142,15 +202,10 @@ class _Evaluator:
         self.functions = functions
 
     def visit(self, node: ast.expr) -> Any:
-        method = getattr(self, f"_{type(node).__name__}", None)
-        if method is None:
-            raise ExpressionError(f"{type(node).__name__} is not part of the language")
-        return method(node)
+        return getattr(self, f"_{type(node).__name__}")(node)
 
     def _Constant(self, node: ast.Constant) -> Any:
-        if isinstance(node.value, int | float | str):
-            return node.value
-        raise ExpressionError(f"write null, true or false instead of {node.value!r}")
+        return node.value
 
     def _Name(self, node: ast.Name) -> Any:
         if node.id in self.names:
@@ -163,14 +218,14 @@ class _Evaluator:
         return [self.visit(item) for item in node.elts]
 
     def _BinOp(self, node: ast.BinOp) -> Any:
-        apply = _ARITHMETIC.get(type(node.op))
-        if apply is None:
-            raise ExpressionError(f"operator {type(node.op).__name__} is not part of the language")
         left, right = self.visit(node.left), self.visit(node.right)
         if left is None or right is None:
             return None
+        joins = isinstance(node.op, ast.Add) and isinstance(left, list) and isinstance(right, list)
+        if not joins and not (_is_number(left) and _is_number(right)):
+            raise ExpressionError(f"no arithmetic with {left!r} and {right!r}")
         try:
-            return apply(left, right)
+            return _ARITHMETIC[type(node.op)](left, right)
         except ZeroDivisionError:
             return None
 
@@ -178,9 +233,7 @@ class _Evaluator:
         value = self.visit(node.operand)
         if isinstance(node.op, ast.Not):
             return not value
-        if isinstance(node.op, ast.USub):
-            return None if value is None else -value
-        raise ExpressionError(f"operator {type(node.op).__name__} is not part of the language")
+        return None if value is None else -value
 
     def _BoolOp(self, node: ast.BoolOp) -> Any:
         wanted = isinstance(node.op, ast.Or)
@@ -206,12 +259,9 @@ class _Evaluator:
             return right is not None and left in right
         if isinstance(operation, ast.NotIn):
             return right is not None and left not in right
-        compare = _COMPARISONS.get(type(operation))
-        if compare is None:
-            raise ExpressionError(f"{type(operation).__name__} is not part of the language")
         if not isinstance(operation, _EQUALITY) and (left is None or right is None):
             return False
-        return compare(left, right)
+        return _COMPARISONS[type(operation)](left, right)
 
     def _IfExp(self, node: ast.IfExp) -> Any:
         return self.visit(node.body if self.visit(node.test) else node.orelse)
@@ -230,8 +280,6 @@ class _Evaluator:
         return value[index]
 
     def _GeneratorExp(self, node: ast.GeneratorExp) -> list[Any]:
-        if len(node.generators) != 1 or not isinstance(node.generators[0].target, ast.Name):
-            raise ExpressionError("only one 'for NAME in ...' is part of the language")
         loop = node.generators[0]
         assert isinstance(loop.target, ast.Name)
         values = []
@@ -244,8 +292,7 @@ class _Evaluator:
     _ListComp = _GeneratorExp
 
     def _Call(self, node: ast.Call) -> Any:
-        if not isinstance(node.func, ast.Name) or node.keywords:
-            raise ExpressionError("a call is NAME(values)")
+        assert isinstance(node.func, ast.Name)
         arguments = [self.visit(item) for item in node.args]
         function = self.functions.get(node.func.id) or _FUNCTIONS.get(node.func.id)
         if function is None:

@@ -12,11 +12,15 @@ for the flat, row-major element number ``i``; ``spec/README.md`` writes each one
 from __future__ import annotations
 
 import hashlib
+import inspect
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+
+LARGEST = 2**24
+"""Elements that a generated tensor may have."""
 
 _TAGGED = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf, "-0.0": -0.0}
 
@@ -67,7 +71,7 @@ def permutation(
 
 
 def wide(shape: Sequence[int], *, seed: int, exponents: int = 8) -> np.ndarray:
-    """``sign * (1 + m/2^7) * 2^e``: 7 bits of mantissa, exponents in ``[-exponents, exponents)``."""
+    """``sign * (1 + m/2^7) * 2^e``, with ``e`` in ``[-exponents, exponents)``."""
     h = splitmix64(seed, math.prod(shape)).reshape(shape)
     sign = 1.0 - 2.0 * (h >> np.uint64(63)).astype(np.float64)
     mantissa = 1.0 + ((h >> np.uint64(56)) & np.uint64(127)).astype(np.float64) / 128
@@ -77,6 +81,8 @@ def wide(shape: Sequence[int], *, seed: int, exponents: int = 8) -> np.ndarray:
 
 def integers(shape: Sequence[int], *, seed: int, bound: int, low: int = 0) -> np.ndarray:
     """``low + h(i) mod (bound - low)``, as int64."""
+    if bound <= low:
+        raise ValueError(f"integers: bound {bound} must exceed low {low}")
     h = splitmix64(seed, math.prod(shape)).reshape(shape)
     return (h % np.uint64(bound - low)).astype(np.int64) + low
 
@@ -97,7 +103,7 @@ GENERATORS: dict[str, Callable[..., np.ndarray]] = {
 
 
 def number(value: Any) -> Any:
-    """A literal number; the strings ``nan``, ``inf``, ``-inf`` and ``-0.0`` stand for themselves."""
+    """A literal number; ``nan``, ``inf``, ``-inf`` and ``-0.0`` come as strings."""
     if isinstance(value, str):
         if value not in _TAGGED:
             raise ValueError(f"{value!r} is no number; tagged numbers are {sorted(_TAGGED)}")
@@ -126,8 +132,24 @@ def literal(value: Any) -> np.ndarray:
     return np.asarray(number(value))
 
 
-def generate(shape: Sequence[int], gen: str, seed: int, **options: Any) -> np.ndarray:
-    """The tensor of one generator block of a layer file."""
+def generate(gen: str, seed: int, shape: Sequence[int] | None = None, **options: Any) -> np.ndarray:
+    """The tensor of one generator block of a layer file.
+
+    Raises:
+      ValueError: the generator has no such option or lacks one, or the tensor would be very large.
+    """
+    if shape is None:
+        raise ValueError(f"gen {gen} needs a shape")
+    if math.prod(shape) > LARGEST:
+        raise ValueError(f"gen {gen}: shape {list(shape)} has more than {LARGEST} elements")
+    parameters = inspect.signature(GENERATORS[gen]).parameters
+    known = {name: p for name, p in parameters.items() if name not in ("shape", "seed")}
+    for name in options:
+        if name not in known:
+            raise ValueError(f"gen {gen} has no option {name!r}; it has {sorted(known)}")
+    for name, parameter in known.items():
+        if parameter.default is parameter.empty and name not in options:
+            raise ValueError(f"gen {gen} needs {name!r}")
     if "scale" in options:
         options["scale"] = scale_number(options["scale"])
     if "offset" in options and options["offset"] != "centre":

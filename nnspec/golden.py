@@ -24,6 +24,8 @@ from .resolve import ResolvedCase, resolve
 from .tensors import is_float, read_tensors, write_tensors
 
 FORMAT = 1
+_REMEDY = "restore it, or run: nnspec record"
+_PINNED = {"revision", "spec", "tensors", "manifest"}
 
 
 class GoldenError(ValueError):
@@ -42,7 +44,9 @@ def digest(tensors: Mapping[str, np.ndarray]) -> str:
 
 def spec_digest(spec: LayerSpec) -> str:
     """What of a layer file goldens depend on: everything but the prose."""
-    data = {k: v for k, v in spec.data.items() if k not in ("summary", "source", "mutants", "waivers")}
+    data = {
+        k: v for k, v in spec.data.items() if k not in ("summary", "source", "mutants", "waivers")
+    }
     return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
 
 
@@ -107,17 +111,32 @@ def read_lock(folder: Path) -> dict[str, Any]:
         return {"format": FORMAT, "reference": {}, "layers": {}}
     try:
         lock = json.loads(path.read_text())
-        lock["layers"], lock["reference"]  # noqa: B018 (both must be there)
-    except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
-        raise GoldenError(f"{path}: not a lock file ({error!r}); run: nnspec record") from None
+        sound = lock["format"] == FORMAT and isinstance(lock["reference"], dict)
+        sound = sound and all(pinned.keys() >= _PINNED for pinned in lock["layers"].values())
+    except (ValueError, KeyError, TypeError, AttributeError):
+        sound = False
+    if not sound:
+        raise GoldenError(
+            f"{path}: no sound lock file of format {FORMAT}; restore it, or delete it and run: "
+            "nnspec record"
+        )
     return lock
 
 
 def write(
     folder: Path, recordings: Mapping[str, tuple[LayerSpec, Recording]], reference: dict[str, Any]
 ) -> None:
-    """Write the goldens of these layers and pin them in the lock."""
+    """Write the goldens of these layers and pin them in the lock.
+
+    Raises:
+      GoldenError: the lock is damaged, or pins other layers to another reference.
+    """
     lock = read_lock(folder)
+    if lock["reference"] != reference and not lock["layers"].keys() <= recordings.keys():
+        raise GoldenError(
+            f"{folder / 'goldens.lock'}: pins {lock['reference']}, but this reference is "
+            f"{reference}; record all layers: nnspec record"
+        )
     lock["reference"] = reference
     for name, (spec, recording) in recordings.items():
         tensors_path, manifest_path = paths(folder, spec)
@@ -138,8 +157,12 @@ def write(
     part.replace(path)
 
 
-def read(folder: Path, spec: LayerSpec, lock: Mapping[str, Any]) -> Recording:
+def read(
+    folder: Path, spec: LayerSpec, lock: Mapping[str, Any], *, stale: bool = False
+) -> Recording:
     """The goldens of one layer, checked against the lock.
+
+    With ``stale`` those of another revision of the layer file are accepted.
 
     Raises:
       GoldenError: missing, truncated, damaged, or recorded from another layer file.
@@ -148,21 +171,21 @@ def read(folder: Path, spec: LayerSpec, lock: Mapping[str, Any]) -> Recording:
     pinned = lock["layers"].get(spec.name)
     if pinned is None or not tensors_path.is_file() or not manifest_path.is_file():
         raise GoldenError(f"{tensors_path}: no goldens of {spec.name}; run: nnspec record")
-    if pinned["spec"] != spec_digest(spec):
+    if not stale and pinned["spec"] != spec_digest(spec):
         raise GoldenError(
             f"{tensors_path}: recorded from another revision of {spec.path}; "
             f"run: nnspec record --layer {spec.name}"
         )
     try:
         tensors = read_tensors(tensors_path)
-        text = manifest_path.read_text()
     except (ValueError, OSError) as error:
-        raise GoldenError(f"{error}; restore the file or run: nnspec record") from None
-    if digest(tensors) != pinned["tensors"]:
-        raise GoldenError(f"{tensors_path}: the digest differs from goldens.lock: damaged")
-    if hashlib.sha256(text.encode()).hexdigest() != pinned["manifest"]:
-        raise GoldenError(f"{manifest_path}: the digest differs from goldens.lock: damaged")
-    return Recording(tensors, json.loads(text)["cases"])
+        raise GoldenError(f"{error}; {_REMEDY}") from None
+    manifest = manifest_path.read_bytes()
+    found = {"tensors": digest(tensors), "manifest": hashlib.sha256(manifest).hexdigest()}
+    for part, path in (("tensors", tensors_path), ("manifest", manifest_path)):
+        if found[part] != pinned[part]:
+            raise GoldenError(f"{path}: changed since goldens.lock was written; {_REMEDY}")
+    return Recording(tensors, json.loads(manifest)["cases"])
 
 
 class GoldenOracle:
@@ -171,6 +194,9 @@ class GoldenOracle:
     def __init__(self, folder: Path):
         self.folder, self.lock = folder, read_lock(folder)
         self.recordings: dict[str, Recording] = {}
+
+    def close(self) -> None:
+        """Nothing is held."""
 
     def references(self, case: ResolvedCase) -> list[StepReference]:
         """One reference a step, as :class:`nnspec.oracle.Oracle` says."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -111,9 +111,7 @@ class _Run:
             instance = prepared(self.backend, self.case, self.case.dtype)
         except Refused as refusal:
             raise Wrong(f"construction refused: {refusal}") from None
-        fresh = self.backend.create(
-            self.spec.kind, self.spec.name, self.case.params, dtype=self.case.dtype, seed=self.case.seed
-        ) if self.case.state else instance  # fmt: skip
+        fresh = prepared(self.backend, replace(self.case, state={}), self.case.dtype)
         self._check_initial_state(fresh.state())
         previous = None
         before = instance.state()
@@ -220,9 +218,7 @@ class _Run:
             raise SpecificationWrong(f"the reference refuses: {self.references[index].refused}")
         return self.references[index].tensors
 
-    def _stated(
-        self, name: str, stated: np.ndarray, live: Reference | None
-    ) -> Reference:
+    def _stated(self, name: str, stated: np.ndarray, live: Reference | None) -> Reference:
         """A literal from the file, checked against the reference where there is one."""
         if live is None:
             return Reference(stated, 0.0, np.abs(stated))
@@ -239,7 +235,9 @@ class _Run:
         for waiver in data.get("waivers", ()):
             fits = waiver["case"] == self.case.case["id"] and waiver["tensor"] == name
             if fits and self.case.dtype in waiver.get("dtypes", [self.case.dtype]):
-                self.waived.append(f"{name}: {waiver['accuracy']} ({waiver['date']}: {waiver['reason']})")
+                self.waived.append(
+                    f"{name}: {waiver['accuracy']} ({waiver['date']}: {waiver['reason']})"
+                )
                 declared = waiver["accuracy"]
         if declared is None and group == "gradient":
             declared = data.get("gradients", {}).get("accuracy", "calibrated")
@@ -291,7 +289,9 @@ class _Run:
         for name, rows in item.expect.get("unchanged_rows", {}).items():
             for row in rows:
                 if after[name][row].tobytes() != before[name][row].tobytes():
-                    raise Wrong(f"step {index}: row {row} of {name} changed; it must stay bit for bit")
+                    raise Wrong(
+                        f"step {index}: row {row} of {name} changed; it must stay bit for bit"
+                    )
 
 
 def says_the_same(stated: np.ndarray, oracle: np.ndarray, dtype: str) -> bool:

@@ -31,6 +31,10 @@ class Oracle(Protocol):
         """One reference a step; a case whose construction is refused has a single refused one."""
         ...
 
+    def close(self) -> None:
+        """Release what the oracle holds."""
+        ...
+
 
 def prepared(backend: Backend, case: ResolvedCase, dtype: str) -> Instance:
     """The case's layer in ``dtype``, with the state that the case starts from."""
@@ -77,6 +81,10 @@ class LiveOracle:
         self.backend = backend
         self.variants = tuple(backend.describe().get("variants", ("default",)))
 
+    def close(self) -> None:
+        """Close the backend."""
+        self.backend.close()
+
     def references(self, case: ResolvedCase) -> list[StepReference]:
         """One reference a step, as :class:`Oracle` says."""
         # Whether a dtype is refused shows only in that dtype.
@@ -89,9 +97,11 @@ class LiveOracle:
 
     def _combine(self, case: ResolvedCase, exact: list[Any]) -> list[StepReference]:
         errors = self._errors(case, exact)
-        sizes = []
+        sizes: list[Any] = []
         if needs(case, "dot") or needs(case, "sum"):
-            sizes = self._run(case, "float64", change=_absolute(cotangents_alone=needs(case, "sum")))
+            sizes = self._run(
+                case, "float64", change=_absolute(cotangents_alone=needs(case, "sum"))
+            )
         references = []
         for index, oracle in enumerate(exact):
             tensors = {}
@@ -112,7 +122,10 @@ class LiveOracle:
         for seed in NEIGHBOURS:
             change = _neighbour(seed, measured)
             runs.append(
-                (self._run(case, measured, change=change), self._run(case, "float64", change=change))
+                (
+                    self._run(case, measured, change=change),
+                    self._run(case, "float64", change=change),
+                )
             )
         for approximate, oracle in runs:
             for found, got, wanted in zip(worst, approximate, oracle, strict=False):

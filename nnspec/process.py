@@ -22,7 +22,16 @@ from typing import IO, Any
 
 import numpy as np
 
-from .backend import Backend, BackendDied, BackendError, Instance, Refused, Step, StepResult, Unsupported
+from .backend import (
+    Backend,
+    BackendDied,
+    BackendError,
+    Instance,
+    Refused,
+    Step,
+    StepResult,
+    Unsupported,
+)
 from .tensors import read_tensors, write_tensors
 
 
@@ -49,18 +58,22 @@ class ProcessBackend:
 
     def __init__(self, command: str, *, timeout: float = 120.0):
         self.command, self.timeout = command, timeout
-        self.folder = tempfile.TemporaryDirectory(prefix="nnspec-")
         try:
             self.process = subprocess.Popen(
                 shlex.split(command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
             )
         except (OSError, ValueError, IndexError) as error:
             raise BackendError(f"backend process {command!r} does not start: {error}") from None
+        self.folder = tempfile.TemporaryDirectory(prefix="nnspec-")
         self.answers: queue.Queue[str | None] = queue.Queue()
-        threading.Thread(target=self._read, daemon=True).start()
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
         try:
-            self.description = self.ask({"op": "describe"}).get("backend") or {}
-        except (Refused, Unsupported) as error:
+            self.description = self.ask({"op": "describe"}).get("backend", {})
+            if not isinstance(self.description, dict):
+                raise BackendError(f"'backend' is {self.description!r}, not an object")
+        except (Refused, Unsupported, BackendError) as error:
+            self.close()
             raise BackendError(f"backend process {command!r} does not describe: {error}") from None
 
     def _read(self) -> None:
@@ -101,7 +114,9 @@ class ProcessBackend:
             raise BackendDied(f"{what}: the answer is no JSON object with 'ok': {line[:120]!r}")
         if answer["ok"]:
             return answer
-        error = answer.get("error") or {}
+        error = answer.get("error")
+        if not isinstance(error, dict):
+            error = {"message": error}
         message = str(error.get("message", "no message"))
         if error.get("kind") == "refused":
             raise Refused(message, error.get("category"))
@@ -119,23 +134,41 @@ class ProcessBackend:
         """Ask the program to construct."""
         if dtype not in self.description.get("dtypes", [dtype]):
             raise Unsupported(f"dtype {dtype}")
-        path = str(Path(self.folder.name) / "state.safetensors")
+        path = Path(self.folder.name) / "state.safetensors"
+        path.unlink(missing_ok=True)
         answer = self.ask(
             {"op": "create", "kind": kind, "name": name, "params": dict(params), "dtype": dtype,
-             "seed": seed, "state": path}
+             "seed": seed, "state": str(path)}
         )  # fmt: skip
-        return _ProcessInstance(self, answer.get("instance"), read_tensors(path))
+        return _ProcessInstance(self, answer.get("instance"), self.read(path))
+
+    def read(self, path: Path) -> dict[str, np.ndarray]:
+        """Read what the program wrote.
+
+        Raises:
+          BackendError: it wrote nothing, or no safetensors file.
+        """
+        try:
+            return read_tensors(path)
+        except (OSError, ValueError) as error:
+            raise BackendError(f"backend process {self.command!r}: {error}") from None
 
     def close(self) -> None:
         """Stop the program."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
         with contextlib.suppress(OSError, ValueError):
-            assert self.process.stdin is not None
             self.process.stdin.write('{"op": "stop"}\n')
+        with contextlib.suppress(OSError):  # it is gone, and what was to be written with it
             self.process.stdin.close()
         try:
             self.process.wait(timeout=5)
         except subprocess.TimeoutExpired:
             self.process.kill()
+            self.process.wait()
+        self.reader.join(timeout=5)
+        if not self.reader.is_alive():  # a child of the program may hold its output open
+            self.process.stdout.close()
         self.folder.cleanup()
 
 
@@ -163,10 +196,7 @@ class _ProcessInstance:
              "gradients": list(step.wrt) if step.cotangents is not None else [],
              "seed": step.seed, "result": paths["result"]}
         )  # fmt: skip
-        try:
-            tensors = read_tensors(paths["result"])
-        except (OSError, ValueError) as error:
-            raise BackendError(f"backend process {self.backend.command!r}: {error}") from None
+        tensors = self.backend.read(Path(paths["result"]))
         groups: dict[str, dict[str, np.ndarray]] = {"output": {}, "gradient": {}, "state": {}}
         for name, array in tensors.items():
             kind, _, rest = name.partition(".")
@@ -179,10 +209,10 @@ def serve(backend: Backend, requests: IO[str] = sys.stdin, answers: IO[str] = sy
     """Answer JSON-line requests with a Python backend until ``stop`` or the end of input."""
     instances: list[Instance] = []
     for line in requests:
-        request = unplain(json.loads(line))
-        if request["op"] == "stop":
-            return
         try:
+            request = unplain(json.loads(line))
+            if request["op"] == "stop":
+                return
             answer = {"ok": True, **_answer(backend, instances, request)}
         except Refused as error:
             answer = _failure("refused", error, error.category)
@@ -199,9 +229,7 @@ def _failure(kind: str, error: Exception, category: str | None = None) -> dict[s
     return {"ok": False, "error": {"kind": kind, "category": category, "message": message}}
 
 
-def _answer(
-    backend: Backend, instances: list[Instance], request: dict[str, Any]
-) -> dict[str, Any]:
+def _answer(backend: Backend, instances: list[Instance], request: dict[str, Any]) -> dict[str, Any]:
     if request["op"] == "describe":
         return {"backend": backend.describe()}
     if request["op"] == "create":
@@ -222,10 +250,14 @@ def _answer(
     instance.load(groups["state"])
     result = instance.run(
         Step(
-            mode=request["mode"], inputs=groups["input"], outputs=request["outputs"],
-            arguments=request["arguments"], seed=request["seed"], wrt=request["gradients"],
+            mode=request["mode"],
+            inputs=groups["input"],
+            outputs=request["outputs"],
+            arguments=request["arguments"],
+            seed=request["seed"],
+            wrt=request["gradients"],
             cotangents=groups["cotangent"] if request["gradients"] else None,
-        )  # fmt: skip
+        )
     )
     tensors = {f"output.{n}": a for n, a in result.outputs.items()}
     tensors |= {f"gradient.{n}": a for n, a in result.gradients.items()}

@@ -91,7 +91,9 @@ def check_distribution(
         cumulative = np.clip((np.sort(values) - low) / max(high - low, 1e-300), 0, 1)
     else:
         mean, std = _value(init["mean"], names), _value(init["std"], names)
-        cumulative = np.array([0.5 * (1 + math.erf((v - mean) / std / math.sqrt(2))) for v in np.sort(values)])
+        cumulative = np.array(
+            [0.5 * (1 + math.erf((v - mean) / std / math.sqrt(2))) for v in np.sort(values)]
+        )
     if values.size < 64:
         return None
     count = values.size

@@ -103,7 +103,10 @@ def _workplace(config: pytest.Config) -> tuple[Any, Any]:
 
         backend = load_backend(config.getoption(BACKEND))
         against = config.getoption("--nnspec-against")
-        config.stash[_key] = backend, golden.load_oracle(against, specification_folder(), load_backend)
+        config.stash[_key] = (
+            backend,
+            golden.load_oracle(against, specification_folder(), load_backend),
+        )
     return config.stash[_key]
 
 

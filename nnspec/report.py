@@ -59,7 +59,9 @@ class Report:
 def table(report: Report) -> Table:
     """Family by verdict, with the totals last."""
     shown = [v for v in VERDICTS if v in ("pass", "fail", "error") or report.counts[v]]
-    made = Table(title=f"{report.backend.get('name')} against {report.against}", title_justify="left")
+    made = Table(
+        title=f"{report.backend.get('name')} against {report.against}", title_justify="left"
+    )
     made.add_column("family")
     for column in ("layers", "claims", "cases", *shown, "seconds"):
         made.add_column(column, justify="right")
@@ -80,7 +82,7 @@ def table(report: Report) -> Table:
 
 
 def failure_text(verdict: Verdict, spec: LayerSpec, backend: str, against: str) -> str:
-    """A failure as a person reads it: the claims, the first wrong element, and how to see it again."""
+    """A failure for a person: the claims, the first wrong element, and how to see it again."""
     claims = [f"    {c}: {spec.claims[c]['text']}" for c in verdict.claims]
     return "\n".join(
         [
@@ -113,15 +115,23 @@ def write_junit(path: Path, reports: Sequence[Report], specs: Mapping[str, Layer
             )  # fmt: skip
             for verdict in sorted(chosen, key=lambda v: v.id):
                 case = ET.SubElement(
-                    suite, "testcase", classname=layer, name=verdict.id, time=f"{verdict.seconds:.3f}"
+                    suite,
+                    "testcase",
+                    classname=layer,
+                    name=verdict.id,
+                    time=f"{verdict.seconds:.3f}",
                 )
-                tag = {"fail": "failure", "error": "error", "unsupported": "error", "skip": "skipped"}
+                tag = {
+                    "fail": "failure",
+                    "error": "error",
+                    "unsupported": "error",
+                    "skip": "skipped",
+                }
                 if verdict.verdict in tag:
-                    message = f"{verdict.verdict}: {verdict.message}"
-                    ET.SubElement(case, tag[verdict.verdict], message=_printable(message)).text = (
-                        _printable(failure_text(verdict, specs[layer], str(report.backend.get("name")),
-                                                report.against))
-                    )  # fmt: skip
+                    name, message = str(report.backend.get("name")), verdict.message
+                    text = failure_text(verdict, specs[layer], name, report.against)
+                    found = ET.SubElement(case, tag[verdict.verdict], message=_printable(message))
+                    found.text = _printable(text)
     ET.indent(root)
     ET.ElementTree(root).write(path, encoding="utf-8", xml_declaration=True)
 
@@ -166,7 +176,9 @@ def write_html(path: Path, reports: Sequence[Report], specs: Mapping[str, LayerS
     path.write_text(page, encoding="utf-8")
 
 
-def write_all(folder: Path, reports: Sequence[Report], specs: Mapping[str, LayerSpec]) -> list[Path]:
+def write_all(
+    folder: Path, reports: Sequence[Report], specs: Mapping[str, LayerSpec]
+) -> list[Path]:
     """``report.json``, ``junit.xml`` and ``report.html`` in a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "report.json", reports)
@@ -189,6 +201,11 @@ def read_json(path: Path) -> dict[str, Any]:
         document = document[0] if document else {}
     if not isinstance(document, dict) or document.get("format") != "nnspec-report/1":
         raise ValueError(f"{path}: not an nnspec report")
+    verdicts = document.get("verdicts")
+    if not isinstance(verdicts, list) or not all(
+        isinstance(v, dict) and "id" in v and v.get("verdict") in VERDICTS for v in verdicts
+    ):
+        raise ValueError(f"{path}: an nnspec report without sound verdicts")
     return document
 
 

@@ -26,7 +26,7 @@ class ResolvedStep:
     step: Step
     expect: Mapping[str, Any]
     literals: Mapping[str, np.ndarray]
-    """Expected tensors that stand in the file: ``output.NAME``, ``gradient.NAME``, ``state.NAME``."""
+    """Expected tensors that stand in the file: ``output.NAME``, ``gradient.NAME``..."""
     shapes: Mapping[str, tuple[int, ...] | None]
     """The shape of each output by the file's shape expressions; None where there is none."""
     dtypes: Mapping[str, str]
@@ -89,6 +89,8 @@ def resolve_tensor(block: Any, name: str, dtype: str) -> np.ndarray:
     options = {k: v for k, v in block.items() if k not in ("dtype", "seed", "special")}
     array = generate(seed=block.get("seed", automatic_seed(name)), **options)
     for position, value in block.get("special", {}).items():
+        if not position.isdigit() or int(position) >= array.size:
+            raise ValueError(f"special: {position!r} is no position among {array.size} elements")
         array.reshape(-1)[int(position)] = number(value)
     return cast(array, dtype)
 
@@ -101,7 +103,7 @@ def resolve(spec: LayerSpec, case: Mapping[str, Any], dtype: str) -> ResolvedCas
     """
     try:
         return _resolve(spec, case, dtype)
-    except (expression.ExpressionError, ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, OverflowError) as error:
         raise SpecError(f"{spec.path}: case {case['id']}: {error}") from error
 
 
@@ -119,17 +121,67 @@ def _resolve(spec: LayerSpec, case: Mapping[str, Any], dtype: str) -> ResolvedCa
             if isinstance(item["init"], Mapping) and item["name"] not in state:
                 # What is drawn at construction differs between implementations: a case that
                 # does not give it starts from a lattice.
-                sizes = [expression.evaluate(str(n), names, spec.functions) for n in item["shape"]]
                 state[item["name"]] = resolve_tensor(
-                    {"gen": "lattice", "shape": sizes},
+                    {"gen": "lattice", "shape": state_shapes(spec, names)[item["name"]]},
                     f"{case['id']}/state/{item['name']}", _state_dtype(item, dtype),
                 )  # fmt: skip
+    if not refused:
+        _check_state(state, state_shapes(spec, names))
     resolve_one = _resolve_refused_step if refused else _resolve_step
     steps = [
         resolve_one(spec, case, raw, index, dtype, names)
         for index, raw in enumerate(spec.steps(case))
     ]
     return ResolvedCase(spec, case, dtype, params, state, steps, names)
+
+
+def state_shapes(spec: LayerSpec, names: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """The shape of each parameter and buffer that exists under these parameters of the layer."""
+    return {
+        item["name"]: tuple(
+            expression.evaluate(str(size), names, spec.functions) for size in item["shape"]
+        )
+        for item in spec.active(spec.data.get("state", ()), names)
+    }
+
+
+def _check_state(state: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]) -> None:
+    for name, array in state.items():
+        if name not in shapes:
+            raise ValueError(f"state {name} does not exist under these parameters")
+        _check_shape(f"state {name}", array.shape, shapes[name])
+
+
+def _check_shape(name: str, given: Sequence[int], declared: Sequence[int] | None) -> None:
+    if declared is not None and list(given) != list(declared):
+        raise ValueError(f"{name} has shape {list(given)}, but is declared as {list(declared)}")
+
+
+def _check_expected(item: ResolvedStep, states: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise ValueError where what a step expects is never given, or has another shape."""
+    step, expect = item.step, item.expect
+    known: dict[str, Sequence[int] | None] = {f"output.{n}": s for n, s in item.shapes.items()}
+    known |= {f"state.{n}": s for n, s in states.items()}
+    if step.cotangents is not None:
+        known |= {
+            f"gradient.{n}": step.inputs[n].shape if n in step.inputs else states[n]
+            for n in step.wrt
+        }
+    given = {name: array.shape for name, array in item.literals.items()}
+    given |= {f"output.{n}": tuple(s) for n, s in expect.get("shapes", {}).items()}
+    for name, shape in given.items():
+        if name not in known:
+            raise ValueError(f"{name} is expected, but the call does not give it")
+        _check_shape(name, shape, known[name])
+    for name, array in (step.cotangents or {}).items():
+        _check_shape(f"cotangent.{name}", array.shape, item.shapes[name])
+    rows = expect.get("unchanged_rows", {})
+    for name in {*expect.get("unchanged", ()), *rows} - {"all"}:
+        if name not in states:
+            raise ValueError(f"state {name} must stay unchanged, but does not exist here")
+    for name, numbers in rows.items():
+        if not all(-states[name][0] <= row < states[name][0] for row in numbers):
+            raise ValueError(f"rows {list(numbers)} of state {name}, which has {states[name][0]}")
 
 
 def _state_dtype(state: Mapping[str, Any], dtype: str) -> str:
@@ -187,7 +239,9 @@ def _resolve_step(
         dtypes[output["name"]] = _output_dtype(output["dtype"], inputs, dtype)
     expect = raw.get("expect", {})
     active = [
-        s["name"] for s in spec.active(spec.data.get("state", ()), names) if s["kind"] == "parameter"
+        s["name"]
+        for s in spec.active(spec.data.get("state", ()), names)
+        if s["kind"] == "parameter"
     ]
     wrt = [
         name for name in spec.data.get("gradients", {}).get("wrt", ())
@@ -210,8 +264,11 @@ def _resolve_step(
         cotangents=cotangents, wrt=wrt, seed=automatic_seed(where) % 2**31,
     )  # fmt: skip
     draws = "random" in spec.data and expression.evaluate(spec.data["random"], scope, functions)
-    literals = _literals(spec, expect, dtypes, dtype)
-    return ResolvedStep(step, expect, literals, shapes, dtypes, scope, bool(draws))
+    resolved = ResolvedStep(
+        step, expect, _literals(spec, expect, dtypes, dtype), shapes, dtypes, scope, bool(draws)
+    )
+    _check_expected(resolved, state_shapes(spec, names))
+    return resolved
 
 
 def _literals(

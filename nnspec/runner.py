@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import multiprocessing
+import multiprocessing.util
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -74,7 +75,12 @@ class Selection:
             if not self.dtypes or dtype in self.dtypes
         ]
         if not chosen:
-            raise SpecError(f"the filters match no case: {self}")
+            filters = [f"--layer {name!r}" for name in self.layers]
+            filters += [f"--family {name!r}" for name in self.families]
+            filters += [f"--case {name!r}" for name in self.cases]
+            filters += [f"--dtype {name}" for name in self.dtypes]
+            filters += ["--level must"] if self.level == "must" else []
+            raise SpecError(f"no case matches {' '.join(filters)}; see: nnspec list")
         return chosen
 
 
@@ -100,13 +106,19 @@ class Worker:
     def __init__(self, settings: Settings):
         self.settings = settings
         self.specs = load_specification(settings.folder)
-        self.backend = self._start()
         self.oracle = golden.load_oracle(settings.against, settings.folder, load_backend)
+        self.backend = self._start()
         self.deaths = 0
 
     def _start(self) -> Backend:
         settings = self.settings
         return load_backend(settings.backend, device=settings.device, timeout=settings.timeout)
+
+    def close(self) -> None:
+        """Close backend and oracle."""
+        self.backend.close()
+        if self.oracle:
+            self.oracle.close()
 
     def run(self, task: Task) -> list[Verdict]:
         """The verdicts of a task; a backend that dies is started again, but not for ever."""
@@ -115,7 +127,9 @@ class Worker:
     def _run(self, task: Task, case: str) -> Verdict:
         spec = self.specs[task.layer]
         if self.deaths >= DEATHS:
-            return not_run(spec, case, task.dtype, f"not run: the backend died {DEATHS} times in a row")
+            return not_run(
+                spec, case, task.dtype, f"not run: the backend died {DEATHS} times in a row"
+            )
         verdict = judge(self.backend, self.oracle, spec, spec.cases[case], task.dtype)
         if not verdict.details.get("backend_died"):
             self.deaths = 0
@@ -142,6 +156,7 @@ _worker: Worker | None = None
 def _initialise(settings: Settings) -> None:
     global _worker  # noqa: PLW0603 (one worker a process)
     _worker = Worker(settings)
+    multiprocessing.util.Finalize(None, _worker.close, exitpriority=1)
 
 
 def _run_task(task: Task) -> list[Verdict]:
@@ -160,7 +175,7 @@ def run(
                 for case in task.cases:
                     yield worker._run(task, case)
         finally:
-            worker.backend.close()
+            worker.close()
         return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, context, _initialise, (settings,)) as pool:

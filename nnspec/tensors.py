@@ -10,13 +10,12 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+FLOATS = ("bfloat16", "float16", "float32", "float64")
+
 DTYPES: dict[str, np.dtype] = {
     name: np.dtype(getattr(ml_dtypes, name, None) or getattr(np, name))
-    for name in ("bfloat16", "float16", "float32", "float64")
-    + ("int8", "int16", "int32", "int64", "uint8")
+    for name in (*FLOATS, "int8", "int16", "int32", "int64", "uint8")
 } | {"bool": np.dtype(np.bool_)}
-
-FLOATS = ("bfloat16", "float16", "float32", "float64")
 
 _CODES = {
     "BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64": "float64", "I8": "int8",
@@ -64,5 +63,6 @@ def write_tensors(
     path = Path(path)
     blocks = {name: np.array(array, order="C") for name, array in tensors.items()}
     part = path.with_name(path.name + ".part")
-    part.write_bytes(safetensors.numpy.save(blocks, dict(metadata or {})))
+    # Of an empty dict of metadata beside no tensors safetensors makes an unsound header.
+    part.write_bytes(safetensors.numpy.save(blocks, dict(metadata) if metadata else None))
     part.replace(path)

@@ -42,7 +42,7 @@ class TorchBackend:
         make = getattr(library, name, None)
         if make is None:
             raise Unsupported(f"torch has no {kind} {name}")
-        torch.manual_seed(seed)
+        _seed(seed)
         params = {n: tuple(v) if isinstance(v, list) else v for n, v in params.items()}
         if kind == "function":
             return _Instance(lambda **inputs: make(**inputs, **params), None)
@@ -74,7 +74,7 @@ class _Instance:
         if self.module is not None:
             self.module.train(step.mode == "train")
             self.module.zero_grad(set_to_none=True)
-        torch.manual_seed(step.seed)
+        _seed(step.seed)
         leaves = {}
         for name, array in step.inputs.items():
             tensor = to_torch(array)
@@ -120,6 +120,11 @@ def _refusals() -> Iterator[None]:
             yield
         except _REFUSALS as error:
             raise Refused(f"{type(error).__name__}: {str(error).splitlines()[0]}") from None
+
+
+def _seed(seed: int) -> None:
+    # torch.manual_seed also queues a seed, with a stack trace, for every absent accelerator.
+    torch.default_generator.manual_seed(seed)
 
 
 def _strided(tensor: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,14 @@
+"""The layers of torch.nn as Flax NNX modules, and the way from a PyTorch model to a JAX one."""
+
+from . import functional as functional
+from . import init as init
+from . import interop as interop
+from . import sparse as sparse
+from ._config import check_indices as check_indices
+from ._config import forward_mode as forward_mode
+from .interop import LoadReport as LoadReport
+from .interop import load_state_dict as load_state_dict
+from .interop import state_dict as state_dict
+from .modules import *  # noqa: F403 (exactly what `modules.__all__` lists)
+
+__version__ = "0.1.0"

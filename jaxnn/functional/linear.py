@@ -1,0 +1,116 @@
+"""The linear map."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Num
+
+from .._checks import check_array, check_same_dtype
+
+
+def linear(
+    input: Num[Array, "*batch in_features"],
+    weight: Num[Array, "*out_features in_features"],
+    bias: Num[Array, "..."] | None = None,
+) -> Num[Array, "*batch *out_features"]:
+    """Apply a linear map to the last dimension.
+
+    y = x W^T + b
+
+    Shapes: input (*batch, in_features), weight (out_features, in_features), bias (out_features)
+    or what broadcasts to the output; the output is (*batch, out_features). With a weight of shape
+    (in_features) the output is (*batch), and there is no bias.
+
+    Dtypes: any number but bool, the same for all. Half precision is accumulated in float32 and
+    rounded once.
+
+    Raises:
+        TypeError: if the dtypes differ, or are bool.
+        ValueError: if the shapes do not fit.
+
+    Source: torch.nn.functional.linear.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import jaxnn
+        >>> jaxnn.functional.linear(jnp.ones((1, 2)), jnp.ones((3, 2)), jnp.array([0.0, 1.0, 2.0]))
+        Array([[2., 3., 4.]], dtype=float32)
+    """
+    input = check_array(input, "input", "linear")
+    weight = check_array(weight, "weight", "linear")
+    bias = None if bias is None else check_array(bias, "bias", "linear")
+    check_same_dtype({"input": input, "weight": weight, "bias": bias}, "linear")
+    if input.dtype == jnp.bool_:
+        raise TypeError("linear: `input` must be numbers, got bool; convert it with astype")
+    if input.ndim == 0:
+        raise ValueError("linear: `input` must have at least one dimension, got none")
+    if weight.ndim not in (1, 2):
+        raise ValueError(
+            "linear: `weight` must have shape (out_features, in_features) or (in_features), got "
+            f"{weight.shape}"
+        )
+    if input.shape[-1] != weight.shape[-1]:
+        raise ValueError(
+            f"linear: the last dimension of `input` must be in_features={weight.shape[-1]}, got "
+            f"input of shape {input.shape}"
+        )
+    if bias is not None:
+        _check_bias(bias, input, weight)
+    return _linear(input, weight, bias)
+
+
+def _check_bias(bias: jax.Array, input: jax.Array, weight: jax.Array) -> None:
+    if weight.ndim == 1:
+        raise ValueError("linear: a `weight` of one dimension takes no `bias`")
+    shape = (*input.shape[:-1], weight.shape[0])
+    fits = bias.ndim <= len(shape) and all(
+        size in (1, wanted) for size, wanted in zip(bias.shape[::-1], shape[::-1], strict=False)
+    )
+    if not fits:
+        raise ValueError(
+            f"linear: `bias` must have shape ({weight.shape[0]},) or broadcast to the output's "
+            f"shape {shape}, got {bias.shape}"
+        )
+
+
+@partial(jax.jit, inline=True)
+def _linear(input: jax.Array, weight: jax.Array, bias: jax.Array | None) -> jax.Array:
+    if bias is None:
+        return _contract(input, weight)
+    if input.dtype in (jnp.bfloat16, jnp.float16):
+        return _half_precision_affine(input, weight, bias)
+    product = _contract(input, weight)
+    return product + jnp.broadcast_to(bias, product.shape)
+
+
+def _contract(input: jax.Array, weight: jax.Array, dtype: jnp.dtype | None = None) -> jax.Array:
+    last = ((input.ndim - 1,), (weight.ndim - 1,))
+    return lax.dot_general(input, weight, (last, ((), ())), preferred_element_type=dtype)
+
+
+@jax.custom_jvp
+def _half_precision_affine(input: jax.Array, weight: jax.Array, bias: jax.Array) -> jax.Array:
+    """The affine map in float32, rounded once at the end, as torch's fused kernels do."""
+    product = _contract(input, weight, jnp.dtype(jnp.float32))
+    return (product + _wide(bias, product.shape)).astype(input.dtype)
+
+
+@_half_precision_affine.defjvp
+def _half_precision_affine_jvp(
+    primals: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...]
+) -> tuple[jax.Array, jax.Array]:
+    # The derivative multiplies in half precision, which the hardware has units for; the gradient
+    # of the bias is a long sum, and so is taken in float32.
+    input, weight, _ = primals
+    d_input, d_weight, d_bias = tangents
+    d_product = _contract(d_input, weight) + _contract(input, d_weight)
+    d_output = d_product.astype(jnp.float32) + _wide(d_bias, d_product.shape)
+    return _half_precision_affine(*primals), d_output.astype(input.dtype)
+
+
+def _wide(bias: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    return jnp.broadcast_to(bias.astype(jnp.float32), shape)

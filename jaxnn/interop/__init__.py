@@ -1,0 +1,6 @@
+"""The way in and out: state dicts and checkpoint files."""
+
+from .checkpoint import to_torch as to_torch
+from .state_dict import LoadReport as LoadReport
+from .state_dict import load_state_dict as load_state_dict
+from .state_dict import state_dict as state_dict

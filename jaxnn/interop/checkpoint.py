@@ -1,0 +1,242 @@
+"""Reading weights: files in safetensors and PyTorch's format, and arrays of any library."""
+
+from __future__ import annotations
+
+import json
+import math
+import zipfile
+from collections.abc import Mapping
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import jax
+import ml_dtypes
+import numpy as np
+from flax import nnx
+from safetensors import SafetensorError, safe_open
+
+# Where weights are kept inside a training checkpoint, by the habits of common training programs.
+_NESTED = ("state_dict", "model_state_dict", "model")
+_TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
+_SAFETENSORS_DTYPES: dict[str, Any] = {
+    "BOOL": np.bool_,
+    "U8": np.uint8,
+    "I8": np.int8,
+    "U16": np.uint16,
+    "I16": np.int16,
+    "U32": np.uint32,
+    "I32": np.int32,
+    "U64": np.uint64,
+    "I64": np.int64,
+    "F16": np.float16,
+    "BF16": ml_dtypes.bfloat16,
+    "F32": np.float32,
+    "F64": np.float64,
+    "C64": np.complex64,
+    "F8_E4M3": ml_dtypes.float8_e4m3fn,
+    "F8_E5M2": ml_dtypes.float8_e5m2,
+}
+
+
+def read_weights(source: Any) -> Mapping[str, Any]:
+    """Return the weights of `source`, by name: a mapping, or the path of a file or directory.
+
+    Files are mapped into memory where their format allows it, and fully checked: a safetensors
+    file's names, dtypes, shapes and offsets must account for every byte.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ImportError: if PyTorch's format is to be read and torch is not installed.
+        TypeError: if the source is neither a mapping nor a path.
+        ValueError: if a file is damaged, or holds no weights.
+    """
+    if isinstance(source, (str, PathLike)):
+        return _unnest(_read_path(Path(source)), str(source))
+    if isinstance(source, Mapping):
+        return _unnest(source, "the mapping")
+    remedy = "; pass its state_dict()" if hasattr(source, "state_dict") else ""
+    raise TypeError(
+        "`source` must be a mapping from names to arrays or the path of a file, got "
+        f"{type(source).__name__}{remedy}"
+    )
+
+
+def is_array(value: Any) -> bool:
+    """Whether `as_numpy` can convert `value`."""
+    return isinstance(value, (np.ndarray, np.generic, jax.Array, nnx.Variable)) or _is_tensor(value)
+
+
+def as_numpy(value: Any) -> np.ndarray:
+    """Return an array of NumPy, JAX or PyTorch as one of NumPy, without a copy where possible."""
+    if isinstance(value, nnx.Variable):
+        value = value[...]
+    return _tensor_as_numpy(value) if _is_tensor(value) else np.asarray(value)
+
+
+def to_torch(state_dict: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arrays of a state dict as torch tensors of the same dtypes, with their own memory.
+
+    Args:
+        state_dict: a mapping from names to arrays.
+
+    Returns:
+        The tensors, under the same names and in the same order.
+
+    Raises:
+        ImportError: if torch is not installed.
+
+    Example:
+        >>> from flax import nnx
+        >>> import jaxnn
+        >>> net = jaxnn.Linear(2, 1, dtype="bfloat16", rngs=nnx.Rngs(0))
+        >>> tensors = jaxnn.interop.to_torch(jaxnn.state_dict(net))
+        >>> tensors["weight"].dtype
+        torch.bfloat16
+    """
+    torch = _import_torch("to_torch")
+    tensors = {}
+    for name, value in state_dict.items():
+        array = np.array(as_numpy(value), order="C")
+        if array.dtype.kind == "V" or array.dtype.name in ml_dtypes.__dict__:
+            # torch.from_numpy knows no ml_dtypes: the same bits, under torch's name for the dtype.
+            carrier = torch.from_numpy(array.view(f"u{array.dtype.itemsize}"))
+            tensors[name] = carrier.view(getattr(torch, array.dtype.name))
+        else:
+            tensors[name] = torch.from_numpy(array)
+    return tensors
+
+
+def _is_tensor(value: Any) -> bool:
+    return type(value).__module__.split(".")[0] == "torch" and hasattr(value, "detach")
+
+
+def _tensor_as_numpy(tensor: Any) -> np.ndarray:
+    import torch
+
+    tensor = tensor.detach()
+    if tensor.is_meta:
+        raise ValueError("a tensor on torch's meta device holds no values")
+    tensor = (tensor.to_dense() if tensor.layout != torch.strided else tensor).cpu()
+    tensor = tensor.resolve_conj().resolve_neg()
+    name = str(tensor.dtype).removeprefix("torch.")
+    if not hasattr(ml_dtypes, name):
+        return tensor.numpy()
+    carrier = {1: torch.uint8, 2: torch.int16}[tensor.element_size()]
+    return tensor.contiguous().view(carrier).numpy().view(np.dtype(getattr(ml_dtypes, name)))
+
+
+def _unnest(weights: Mapping[Any, Any], origin: str) -> Mapping[str, Any]:
+    if not any(is_array(value) for value in weights.values()):
+        for name in _NESTED:
+            if isinstance(weights.get(name), Mapping):
+                return _unnest(weights[name], f"{origin}[{name!r}]")
+        if any(isinstance(value, Mapping) for value in weights.values()):
+            raise ValueError(
+                f"{origin} maps no names to arrays; pass the entry that does, one of "
+                f"{list(weights)}"
+            )
+    elif "state_dict" in weights and isinstance(weights["state_dict"], Mapping):
+        return _unnest(weights["state_dict"], f"{origin}['state_dict']")
+    for name in weights:
+        if not isinstance(name, str):
+            raise TypeError(f"{origin}: names must be strings, got {name!r}")
+    return weights
+
+
+def _read_path(path: Path) -> Mapping[str, Any]:
+    if path.is_dir():
+        return _read_directory(path)
+    if not path.exists():
+        raise FileNotFoundError(f"there is no file {path}")
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
+    if path.name.endswith(".index.json"):
+        return _read_index(path)
+    if path.suffix in _TORCH_SUFFIXES:
+        return _read_torch(path)
+    raise ValueError(
+        f"{path}: cannot tell the format from the suffix {path.suffix!r}; expected .safetensors, "
+        f".index.json or one of {_TORCH_SUFFIXES}"
+    )
+
+
+def _read_directory(directory: Path) -> Mapping[str, Any]:
+    patterns = ("*.safetensors.index.json", "*.safetensors", "*.bin.index.json")
+    for pattern in (*patterns, *(f"*{suffix}" for suffix in _TORCH_SUFFIXES)):
+        found = sorted(directory.glob(pattern))
+        if len(found) == 1:
+            return _read_path(found[0])
+        if found:
+            raise ValueError(
+                f"{directory} holds several files of weights and no index: pass one of "
+                f"{[path.name for path in found]}"
+            )
+    raise ValueError(f"{directory} holds no file of weights: {', '.join(patterns)} or PyTorch's")
+
+
+def _read_index(path: Path) -> Mapping[str, Any]:
+    try:
+        weight_map = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
+        files = {name: str(file) for name, file in weight_map.items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is no index: it has no valid 'weight_map'") from error
+    shards: dict[str, Mapping[str, Any]] = {}
+    for file in sorted(set(files.values())):
+        if Path(file).name != file:
+            raise ValueError(f"{path}: {file!r} does not lie beside the index")
+        shards[file] = _read_path(path.parent / file)
+    absent = [name for name, file in files.items() if name not in shards[file]]
+    if absent:
+        raise ValueError(f"{path}: the shards lack what the index says they hold: {absent}")
+    return {name: shards[file][name] for name, file in files.items()}
+
+
+def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
+    try:
+        # Opening checks the header against the file's size, without reading the arrays.
+        with safe_open(path, framework="numpy"):
+            pass
+    except SafetensorError as error:
+        raise ValueError(f"{path} is no valid safetensors file: {error}") from error
+    with path.open("rb") as file:
+        header_size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(header_size))
+    header.pop("__metadata__", None)
+    start = 8 + header_size
+    has_data = path.stat().st_size > start
+    data = np.memmap(path, np.uint8, "r", start) if has_data else np.empty(0, np.uint8)
+    arrays = {}
+    for name, entry in header.items():
+        if entry["dtype"] not in _SAFETENSORS_DTYPES:
+            raise ValueError(f"{path}: {name!r} has the dtype {entry['dtype']}, unknown to NumPy")
+        dtype = np.dtype(_SAFETENSORS_DTYPES[entry["dtype"]])
+        begin, end = entry["data_offsets"]
+        if end - begin != math.prod(entry["shape"]) * dtype.itemsize:
+            raise ValueError(f"{path}: the offsets of {name!r} do not fit its shape")
+        arrays[name] = data[begin:end].view(dtype).reshape(entry["shape"])
+    return arrays
+
+
+def _read_torch(path: Path) -> Mapping[str, Any]:
+    torch = _import_torch(f"reading {path}")
+    try:
+        # Only the format of torch 1.6 and later, a zip archive, can be mapped into memory.
+        loaded = torch.load(
+            path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
+        )
+    except Exception as error:
+        raise ValueError(
+            f"{path} cannot be read as weights alone (torch.load with weights_only=True): {error}"
+        ) from error
+    if not isinstance(loaded, Mapping):
+        raise ValueError(f"{path} holds a {type(loaded).__name__}, no mapping of names to tensors")
+    return loaded
+
+
+def _import_torch(purpose: str) -> Any:
+    try:
+        import torch
+    except ImportError as error:
+        raise ImportError(f"{purpose} needs torch: pip install 'jaxnn[torch]'") from error
+    return torch

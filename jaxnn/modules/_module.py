@@ -1,0 +1,257 @@
+"""What every layer shares: its base class, its kinds of state, and how it draws random numbers."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, ClassVar, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.typing import DTypeLike
+
+RandomSource = nnx.Rngs | nnx.RngStream | jax.Array
+
+
+class Frozen(nnx.Variable[Any]):
+    """A parameter that is not trained: in the state dict, but no `nnx.Param`, so without gradient.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> import jaxnn
+        >>> table = jaxnn.Frozen(jnp.zeros((2, 3)))
+        >>> isinstance(table, nnx.Param)
+        False
+    """
+
+
+class NonPersistent(nnx.BatchStat[Any]):
+    """A buffer that is part of the module's state, but not of its state dict.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> import jaxnn
+        >>> positions = jaxnn.NonPersistent(jnp.arange(3))
+        >>> isinstance(positions, nnx.BatchStat)
+        True
+    """
+
+
+nnx.register_variable_name("frozen", Frozen)
+nnx.register_variable_name("non_persistent", NonPersistent)
+
+
+class Module(nnx.Module):
+    """Base class of every layer: an `nnx.Module` that is constructed and printed as in torch.
+
+    Raises:
+        TypeError: if it is constructed with `device`, which JAX chooses elsewhere.
+
+    Example:
+        >>> import jaxnn
+        >>> class Scale(jaxnn.Module):
+        ...     def __init__(self, factor):
+        ...         self.factor = factor
+        ...
+        ...     def extra_repr(self):
+        ...         return f"factor={self.factor}"
+        ...
+        ...     def __call__(self, input):
+        ...         return self.factor * input
+        >>> Scale(2.0)
+        Scale(factor=2.0)
+    """
+
+    __signature__: ClassVar[inspect.Signature]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        # NNX constructs through its metaclass, which would show as (*args, **kwargs).
+        _, *parameters = inspect.signature(cls.__init__).parameters.values()
+        cls.__signature__ = inspect.Signature(parameters)
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        if "device" in kwargs and "device" not in inspect.signature(cls.__init__).parameters:
+            raise TypeError(
+                f"jaxnn.{cls.__name__} takes no `device` (got {kwargs['device']!r}): place the "
+                "module's arrays with jax.device_put, or construct it under "
+                "jax.default_device(device)"
+            )
+        return super().__new__(cls)
+
+    def train(self, **attributes: Any) -> Self:
+        """Set this module and all modules in it to training mode, and return it."""
+        return self._set_mode(evaluation=False, **attributes)
+
+    def eval(self, **attributes: Any) -> Self:
+        """Set this module and all modules in it to evaluation mode, and return it."""
+        return self._set_mode(evaluation=True, **attributes)
+
+    def _set_mode(self, evaluation: bool, **attributes: Any) -> Self:
+        # Called on the class, since a child may be named set_attributes.
+        nnx.Module.set_attributes(
+            self,
+            deterministic=evaluation,
+            use_running_average=evaluation,
+            raise_if_not_found=False,
+            **attributes,
+        )
+        return self
+
+    def extra_repr(self) -> str:
+        """Return what stands between the parentheses when this module is printed."""
+        return ""
+
+    def __repr__(self) -> str:
+        children = [f"({name}): {child!r}" for name, child in named_children(self)]
+        if not children:
+            return f"{type(self).__name__}({self.extra_repr()})"
+        lines = [*filter(None, [self.extra_repr()]), *children]
+        body = "\n".join(lines).replace("\n", "\n  ")
+        return f"{type(self).__name__}(\n  {body}\n)"
+
+    __str__ = __repr__
+
+
+class RandomModule(Module):
+    """Base class of the layers that draw random numbers when they are called in training mode.
+
+    Each layer forks a stream of its own, so two layers built from one `nnx.Rngs` draw different
+    numbers, and a layer draws the same whatever else draws from that `nnx.Rngs` later.
+
+    Attributes:
+        deterministic: nothing is drawn where it is True (evaluation mode).
+        rngs: the layer's own stream, or None where it was constructed without `rngs`.
+    """
+
+    deterministic: bool
+    rngs: nnx.RngStream | None
+
+    def _init_random(self, rngs: RandomSource | None) -> None:
+        self.deterministic = False
+        self.rngs = nnx.data(_fork_stream(type(self).__name__, rngs))
+
+    def _draw_key(self, rngs: RandomSource | None) -> jax.Array:
+        """Return the key of this call: from `rngs`, or else from the layer's own stream."""
+        source = self.rngs if rngs is None else rngs
+        if source is None:
+            raise ValueError(
+                f"jaxnn.{type(self).__name__} draws random numbers in training mode: construct it "
+                "with rngs=nnx.Rngs(0), pass rngs= (an nnx.Rngs or a key) at the call, or call "
+                "eval() on the module"
+            )
+        return key_from(source, "dropout", type(self).__name__)
+
+    def set_view(self, deterministic: bool | None = None) -> None:
+        """Set the mode of this layer's view; used by `nnx.view`.
+
+        Args:
+          deterministic: if True, nothing is drawn, as in evaluation mode.
+        """
+        if deterministic is not None:
+            self.deterministic = deterministic
+
+
+def named_children(module: nnx.Module) -> list[tuple[str, Any]]:
+    """Return the modules that are attributes of `module`, by name, in the order of registration.
+
+    The order of `vars(module)` is lost when NNX splits and merges a module (it sorts the names);
+    the record of which attributes are data keeps it.
+    """
+    return [
+        (name, child) for name, child in ordered_attributes(module) if isinstance(child, nnx.Module)
+    ]
+
+
+def ordered_attributes(module: nnx.Pytree) -> list[tuple[str, Any]]:
+    """Return the attributes of `module` in the order in which they were first assigned."""
+    attributes = vars(module)
+    ordered = [name for name in getattr(module, "_pytree__nodes", ()) if name in attributes]
+    ordered += [name for name in attributes if name not in set(ordered)]
+    return [(name, attributes[name]) for name in ordered if not name.startswith("_pytree__")]
+
+
+def parameter_key(module: nnx.Module, rngs: RandomSource | None) -> jax.Array:
+    """Return a fresh key for one drawn parameter of `module`.
+
+    Raises:
+        ValueError: if there is no `rngs`.
+        TypeError: if `rngs` is neither an nnx.Rngs nor a key.
+    """
+    layer = type(module).__name__
+    if rngs is None:
+        raise ValueError(f"jaxnn.{layer} draws its parameters: pass rngs=nnx.Rngs(0)")
+    return key_from(rngs, "params", layer)
+
+
+def key_from(rngs: RandomSource, stream: str, layer: str) -> jax.Array:
+    """Return the next key of the named stream of `rngs`, which may be a stream or a key itself."""
+    if isinstance(rngs, nnx.Rngs):
+        return _stream_of(rngs, stream, layer)()
+    if isinstance(rngs, nnx.RngStream):
+        return rngs()
+    if _is_key(rngs):
+        return rngs
+    raise TypeError(
+        f"jaxnn.{layer}: `rngs` must be an nnx.Rngs or a jax.random.key, got "
+        f"{type(rngs).__name__}; pass rngs=nnx.Rngs(0)"
+    )
+
+
+def parameter_dtype(module: nnx.Module, dtype: DTypeLike | None) -> np.dtype[Any]:
+    """Return `dtype` as a NumPy dtype, float32 for None.
+
+    Raises:
+        TypeError: if it is no floating-point dtype.
+        ValueError: if it needs 64 bits and JAX's 64-bit mode is off.
+    """
+    layer = type(module).__name__
+    try:
+        resolved = np.dtype(jnp.float32 if dtype is None else dtype)
+    except TypeError:
+        raise TypeError(
+            f"jaxnn.{layer}: `dtype` must be a NumPy or JAX dtype such as jnp.float32, got "
+            f"{dtype!r}"
+        ) from None
+    if not jnp.issubdtype(resolved, jnp.floating):
+        raise TypeError(
+            f"jaxnn.{layer}: `dtype` must be a floating-point dtype such as jnp.float32, got "
+            f"{resolved}"
+        )
+    if jax.dtypes.canonicalize_dtype(resolved) != resolved:
+        raise ValueError(
+            f"jaxnn.{layer}: `dtype` {resolved} needs JAX's 64-bit mode; switch it on with "
+            'jax.config.update("jax_enable_x64", True)'
+        )
+    return resolved
+
+
+def _fork_stream(layer: str, rngs: RandomSource | None) -> nnx.RngStream | None:
+    if rngs is None:
+        return None
+    if isinstance(rngs, nnx.Rngs):
+        # An nnx.Rngs may hold the params stream alone, as Linen's init passes it.
+        return rngs["dropout"].fork() if {"dropout", "default"} & set(rngs) else None
+    if isinstance(rngs, nnx.RngStream):
+        return rngs.fork()
+    return nnx.RngStream(key_from(rngs, "dropout", layer), tag="dropout")
+
+
+def _stream_of(rngs: nnx.Rngs, stream: str, layer: str) -> nnx.RngStream:
+    try:
+        return rngs[stream]
+    except KeyError:
+        raise ValueError(
+            f"jaxnn.{layer} needs a {stream!r} or 'default' stream in `rngs`, which has "
+            f"{list(rngs)}: pass nnx.Rngs(0, ...) or nnx.Rngs({stream}=0, ...)"
+        ) from None
+
+
+def _is_key(value: Any) -> bool:
+    if not isinstance(value, jax.Array):
+        return False
+    is_typed = jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
+    return bool(is_typed) or (value.dtype == jnp.uint32 and value.shape[-1:] == (2,))

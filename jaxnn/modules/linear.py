@@ -1,0 +1,122 @@
+"""The linear layer, and the layer that does nothing."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.typing import DTypeLike
+from jaxtyping import Array, Num
+
+from .. import functional as F
+from .. import init
+from .._checks import check_int
+from ._module import Module, parameter_dtype, parameter_key
+
+
+class Identity(Module):
+    """Return the input; any arguments are accepted and have no effect.
+
+    Shapes: any.
+
+    Source: torch.nn.Identity.
+
+    Example:
+        >>> import jaxnn
+        >>> jaxnn.Identity(54, unused=True)(1.0)
+        1.0
+    """
+
+    def __init__(self, *args: Any, rngs: nnx.Rngs | None = None, **kwargs: Any) -> None:
+        pass
+
+    def __call__(self, input: Any) -> Any:
+        """Return the input."""
+        return input
+
+
+class Linear(Module):
+    """Apply a linear map to the last dimension.
+
+    y = x W^T + b
+
+    Shapes: (*batch, in_features) -> (*batch, out_features).
+
+    Args:
+        in_features: size of the input's last dimension.
+        out_features: size of the output's last dimension.
+        bias: whether there is a bias b.
+        dtype: the parameters' dtype, which the input must have too.
+        rngs: where the parameters are drawn from.
+
+    Attributes:
+        weight: W, of shape (out_features, in_features), drawn from U(-k, k) with
+            k = 1 / sqrt(in_features).
+        bias: b, of shape (out_features), drawn likewise; or None.
+
+    Raises:
+        ValueError: if there is no `rngs`; at the call, if the shape does not fit.
+        TypeError: at the call, if the input's dtype is not that of the parameters.
+
+    Source: torch.nn.Linear.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> import jaxnn
+        >>> layer = jaxnn.Linear(20, 30, rngs=nnx.Rngs(0))
+        >>> layer(jnp.ones((128, 20))).shape
+        (128, 30)
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        *,
+        dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs | None = None,
+    ) -> None:
+        self.in_features = check_int(in_features, "in_features", "jaxnn.Linear", minimum=0)
+        self.out_features = check_int(out_features, "out_features", "jaxnn.Linear", minimum=0)
+        self.weight, self.bias = draw_weight_and_bias(
+            self, (self.out_features, self.in_features), bool(bias), dtype, rngs
+        )
+
+    def __call__(self, input: Num[Array, "*batch in_features"]) -> Num[Array, "*batch out"]:
+        """Return x W^T + b."""
+        return F.linear(input, self.weight[...], None if self.bias is None else self.bias[...])
+
+    def extra_repr(self) -> str:
+        """Return the sizes."""
+        return (
+            f"in_features={self.in_features}, out_features={self.out_features}, "
+            f"bias={self.bias is not None}"
+        )
+
+
+def draw_weight_and_bias(
+    module: Module,
+    weight_shape: tuple[int, ...],
+    has_bias: bool,
+    dtype: DTypeLike,
+    rngs: nnx.Rngs | None,
+) -> tuple[nnx.Param[Array], Any]:
+    """Draw the parameters of a linear map or a convolution, from U(-k, k), k = 1 / sqrt(fan_in).
+
+    Returns the weight and the bias (out_features), the latter as nnx.data(None) where there is
+    none, to be assigned as they are.
+    """
+    resolved = parameter_dtype(module, dtype)
+    weight_key, bias_key = jax.random.split(parameter_key(module, rngs))
+    weight = nnx.Param(init.kaiming_uniform(weight_key, weight_shape, resolved, a=math.sqrt(5)))
+    if not has_bias:
+        return weight, nnx.data(None)
+    fan_in, _ = init.calculate_fan_in_and_fan_out(weight_shape)
+    bound = 1 / math.sqrt(fan_in) if fan_in > 0 else 0.0
+    shape = (weight_shape[0],)
+    return weight, nnx.Param(init.uniform(bias_key, shape, resolved, a=-bound, b=bound))

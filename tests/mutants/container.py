@@ -1,0 +1,23 @@
+"""Wrong changes of shape."""
+
+from . import mutant, reconfigured
+
+
+@mutant("Flatten.M01")
+def end_dim_ignored(layer):
+    return reconfigured(layer, end_dim=-1)
+
+
+@mutant("Flatten.M02")
+def column_major(layer):
+    class Mutant(layer):
+        def __call__(self, input):
+            output = super().__call__(input)
+            if input.ndim == 0:
+                return output
+            start, end = self.start_dim % input.ndim, self.end_dim % input.ndim
+            order = list(range(input.ndim))
+            order[start : end + 1] = order[start : end + 1][::-1]
+            return input.transpose(order).reshape(output.shape)
+
+    return Mutant
