@@ -18,7 +18,7 @@ SPECS = load_specification(FOLDER)
 LISTED = [m["id"] for spec in SPECS.values() for m in spec.data.get("mutants", ())]
 
 # Inside the judge a warning would be an error, and so no verdict on the mutant.
-pytestmark = pytest.mark.filterwarnings("ignore:softmax")
+pytestmark = [pytest.mark.filterwarnings("ignore:softmax"), pytest.mark.standard_promotion]
 
 
 @pytest.fixture(scope="module")

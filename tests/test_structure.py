@@ -1,0 +1,129 @@
+"""How the project hangs together: who imports whom, and that code, spec and torch use one name."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import jaxnn
+from nnspec.document import load_specification
+
+ROOT = Path(__file__).parents[1]
+SPECS = load_specification()
+OUR_PACKAGES = ("jaxnn", "nnspec", "torchref")
+
+
+def imports(path: Path, top_level_only: bool = False) -> Iterator[str]:
+    """The modules that a file imports, relative ones resolved."""
+    package = list(path.relative_to(ROOT).with_suffix("").parts)
+    tree = ast.parse(path.read_text())
+    nodes = tree.body if top_level_only else ast.walk(tree)
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level] if node.level else []
+            module = ".".join([*base, *filter(None, [node.module])])
+            yield module
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def files(folder: str) -> list[Path]:
+    return sorted((ROOT / folder).rglob("*.py"))
+
+
+def starts(name: str, *packages: str) -> bool:
+    return any(name == p or name.startswith(f"{p}.") for p in packages)
+
+
+def test_nnspec_imports_no_framework_and_no_backend() -> None:
+    for path in files("nnspec"):
+        bad = [n for n in imports(path) if starts(n, "jax", "flax", "torch", "jaxnn", "torchref")]
+        assert not bad, (path, bad)
+
+
+def test_torchref_imports_no_jax() -> None:
+    for path in files("torchref"):
+        assert not [n for n in imports(path) if starts(n, "jax", "flax", "jaxnn")], path
+
+
+def test_jaxnn_imports_torch_nowhere_at_top_level() -> None:
+    for path in files("jaxnn"):
+        assert not [n for n in imports(path, True) if starts(n, "torch", "torchref")], path
+
+
+@pytest.mark.parametrize(
+    ("folder", "forbidden"),
+    [
+        ("jaxnn/functional", ("jaxnn.modules", "jaxnn.interop", "nnspec")),
+        ("jaxnn/modules", ("jaxnn.interop", "nnspec")),
+        ("jaxnn/interop", ("nnspec",)),
+    ],
+)
+def test_imports_run_one_way(folder: str, forbidden: tuple[str, ...]) -> None:
+    for path in files(folder):
+        assert not [n for n in imports(path) if starts(n, *forbidden)], path
+
+
+@pytest.mark.parametrize("path", ["jaxnn/backend.py", "torchref/backend.py"])
+def test_adapters_name_no_layer(path: str) -> None:
+    tree = ast.parse((ROOT / path).read_text())
+    words = {
+        n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str)
+    }
+    words |= {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute)}
+    assert not words & set(SPECS)
+
+
+LAYERS = [spec for spec in SPECS.values() if spec.kind == "layer"]
+
+
+def given_default(param: inspect.Parameter) -> Any:
+    return None if param.default is inspect.Parameter.empty else param.default
+
+
+@pytest.mark.parametrize("spec", LAYERS, ids=lambda spec: spec.name)
+def test_signature_is_the_specification(spec: Any) -> None:
+    signature = inspect.signature(getattr(jaxnn, spec.name))
+    own = {"axis_name", "dtype", "rngs", "_weight", "_freeze"}
+    ours = [p for p in signature.parameters.values() if p.name not in own]
+    ours = [p for p in ours if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    stated = spec.data["params"]
+    assert [p.name for p in ours] == [p["name"] for p in stated]
+    for param, entry in zip(ours, stated, strict=True):
+        assert given_default(param) == entry.get("default"), param.name
+        assert (param.kind is param.KEYWORD_ONLY) == bool(entry.get("keyword_only")), param.name
+    assert signature.parameters["rngs"].kind is inspect.Parameter.KEYWORD_ONLY
+
+
+@pytest.mark.parametrize("spec", LAYERS, ids=lambda spec: spec.name)
+def test_specification_has_the_defaults_of_torch(spec: Any) -> None:
+    parameters = inspect.signature(getattr(torch.nn, spec.name)).parameters.values()
+    parameters = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    theirs = [p for p in parameters if p.name not in ("device", "dtype", "_weight", "_freeze")]
+    stated = {p["name"]: p.get("default") for p in spec.data["params"]}
+    assert {p.name: given_default(p) for p in theirs} == stated
+
+
+@pytest.mark.parametrize("spec", LAYERS, ids=lambda spec: spec.name)
+def test_a_layer_is_where_its_family_says(spec: Any) -> None:
+    assert getattr(jaxnn, spec.name).__module__ == f"jaxnn.modules.{spec.family}"
+    assert importlib.util.find_spec(f"jaxnn.functional.{spec.family}")
+
+
+WITH_FUNCTION = [spec for spec in LAYERS if "functional" in spec.data]
+
+
+@pytest.mark.parametrize("spec", WITH_FUNCTION, ids=lambda spec: spec.name)
+def test_function_has_the_stated_arguments(spec: Any) -> None:
+    function = getattr(jaxnn.functional, spec.data["functional"]["name"])
+    parameters = inspect.signature(function).parameters.values()
+    positional = [p.name for p in parameters if p.kind is not inspect.Parameter.KEYWORD_ONLY]
+    assert positional == spec.data["functional"]["arguments"]
