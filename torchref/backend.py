@@ -50,6 +50,26 @@ class TorchBackend:
             module = make(**params).to(device=self.device, dtype=getattr(torch, dtype))
         return _Instance(module, module)
 
+    def catalogue(self) -> dict[str, list[str]]:
+        """What torch has, by kind: concrete layers, and functions that are not in-place aliases."""
+        layers = [
+            name
+            for name, value in vars(torch.nn).items()
+            if isinstance(value, type)
+            and issubclass(value, torch.nn.Module)
+            and value is not torch.nn.Module
+        ]
+        functions = [
+            name
+            for name, value in vars(torch.nn.functional).items()
+            if callable(value)
+            and not isinstance(value, type)
+            and not name.startswith("_")
+            and not name.endswith("_")
+            and getattr(value, "__module__", "").startswith(("torch.nn.functional", "torch._C._nn"))
+        ]
+        return {"layer": sorted(layers), "function": sorted(functions)}
+
     def close(self) -> None:
         """Nothing is held."""
 

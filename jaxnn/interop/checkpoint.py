@@ -226,8 +226,11 @@ def _read_torch(path: Path) -> Mapping[str, Any]:
             path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
         )
     except Exception as error:
+        # torch's message goes on to advise reading the file with its code, which is never done.
+        text = str(error).rpartition("WeightsUnpickler error:")[2].strip() or repr(error)
         raise ValueError(
-            f"{path} cannot be read as weights alone (torch.load with weights_only=True): {error}"
+            f"{path} cannot be read as weights alone (torch.load with weights_only=True): "
+            f"{text.splitlines()[0]}; save its state_dict() again, or convert it to .safetensors"
         ) from error
     if not isinstance(loaded, Mapping):
         raise ValueError(f"{path} holds a {type(loaded).__name__}, no mapping of names to tensors")
