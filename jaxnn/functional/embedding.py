@@ -286,7 +286,14 @@ def _norm_bounds(max_norm: Any, dtype: Any) -> tuple[Array, Array]:
 def _gather(
     table: Shaped[Array, "V *row"], ids: Int[Array, "*ids"], outside: float | int
 ) -> Shaped[Array, "*ids *row"]:
-    return table.at[ids].get(mode="fill", fill_value=outside, wrap_negative_indices=False)
+    sharding = None
+    if jax.typeof(ids).sharding.mesh.are_all_axes_explicit:
+        # On an Explicit mesh JAX does not choose whether the ids' sharding or the table's wins.
+        spec = (*jax.typeof(ids).sharding.spec, *jax.typeof(table).sharding.spec[1:])
+        sharding = jax.sharding.PartitionSpec(*spec)
+    return table.at[ids].get(
+        mode="fill", fill_value=outside, wrap_negative_indices=False, out_sharding=sharding
+    )
 
 
 def _accumulator(dtype: Any) -> Any:

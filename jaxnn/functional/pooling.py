@@ -458,6 +458,9 @@ def _pick(
 ) -> Num[Array, "..."]:
     """Return what `x` holds at the windows' `indices`: linear in `x`, and zero outside it."""
     by_gather = partial(_pick_by_gather, n=len(windows))
+    if any(axes is not None for axes in jax.typeof(x).sharding.spec):
+        # On an Explicit mesh the gather's reshape would join a sharded dimension with others.
+        return _pick_by_taps(x, indices, windows)
     if math.prod(window.kernel for window in windows) > _UNROLLED_TAPS:
         return by_gather(x, indices)
     # The transpose of the gather is a scatter: the fastest on a CPU, but a loop on a TPU, and
@@ -481,7 +484,7 @@ def _pick_by_taps(
     counts = _counts(x.shape, windows)
     places = _taps(_positions(x.shape, windows), windows, counts)
     taps = _taps(_pad(x, windows, 0), windows, counts)
-    picked = jnp.zeros(indices.shape, x.dtype)
+    picked = jnp.zeros_like(indices, x.dtype)
     for tap, place in zip(taps, places, strict=True):
         picked = jnp.where(indices == place, tap, picked)
     return picked
