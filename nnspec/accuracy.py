@@ -30,7 +30,7 @@ from . import expression
 from .tensors import SMALLEST, UNIT_ROUNDOFF, cast, is_float
 
 CALIBRATION = 3.0
-FLOOR = 4.0
+FLOOR = 8.0
 
 
 @dataclass(frozen=True)

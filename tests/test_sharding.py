@@ -15,7 +15,8 @@ rngs = nnx.Rngs(0)
 layers = [
     jaxnn.MaxPool2d(3, 2, 1), jaxnn.MaxPool2d(2, return_indices=True), jaxnn.MaxPool2d(6),
     jaxnn.BatchNorm2d(3), jaxnn.Conv2d(3, 4, 3, rngs=rngs),
-    jaxnn.Conv2d(3, 3, 3, groups=3, rngs=rngs), jaxnn.PReLU(), jaxnn.ReLU(), jaxnn.Softmax(1), jaxnn.Flatten(), jaxnn.Linear(6, 2, rngs=rngs),
+    jaxnn.Conv2d(3, 3, 3, groups=3, rngs=rngs), jaxnn.PReLU(), jaxnn.ReLU(), jaxnn.Softmax(1),
+    jaxnn.Flatten(), jaxnn.Linear(6, 2, rngs=rngs),
 ]
 x = jnp.asarray(np.random.default_rng(0).standard_normal((8, 3, 6, 6)), jnp.float32)
 ids, table = jnp.arange(8) % 5, jnp.arange(15.0).reshape(5, 3)

@@ -96,11 +96,14 @@ def prelu(
 @partial(jax.jit, inline=True)
 def _prelu(input: jax.Array, weight: jax.Array) -> jax.Array:
     aligned = (1, -1, *[1] * (input.ndim - 2)) if weight.size != 1 else (1,) * input.ndim
-    slope = jnp.broadcast_to(weight.reshape(aligned), input.shape)
-    positive = input > 0
+    # In half precision the slope's gradient sums products: they are made and added in float32.
+    wide = accumulation_dtype(input.dtype)
+    x, slope = input.astype(wide), weight.astype(wide)
+    slope = jnp.broadcast_to(slope.reshape(aligned), x.shape)
+    positive = x > 0
     # Without the inner selection the slope's gradient would be 0 * inf = NaN at an infinite input.
-    negative = jnp.where(positive, jnp.zeros_like(input), input)
-    return jnp.where(positive, input, slope * negative)
+    negative = jnp.where(positive, jnp.zeros_like(x), x)
+    return jnp.where(positive, x, slope * negative).astype(input.dtype)
 
 
 def softmax(
