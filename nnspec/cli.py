@@ -259,24 +259,19 @@ def _run_backend(
         lock = golden.read_lock(settings.folder)
         for name in {task.layer for task in tasks}:
             golden.read(settings.folder, specs[name], lock)
-        reference = lock["reference"]
-    elif settings.against == "none":
-        reference = {}
-    else:
-        with contextlib.closing(load_backend(settings.against)) as backend:
-            reference = backend.describe()
-    judged = load_backend(settings.backend, device=settings.device, timeout=settings.timeout)
-    with contextlib.closing(judged):
-        description = judged.describe()
-    made = report.Report(description, settings.against, reference, left_out=left_out)
     total = sum(len(task.cases) for task in tasks)
     started = time.perf_counter()
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     )  # fmt: skip
-    with Progress(*columns, console=errors) as progress:
-        bar = progress.add_task(str(description.get("name")), total=total)
-        for verdict in runner.run(settings, tasks, specs, jobs):
+    with (
+        runner.Session(settings, tasks, jobs) as session,
+        Progress(*columns, console=errors) as progress,
+    ):
+        bar = progress.add_task(settings.backend, total=total)
+        description, reference = session.describe()
+        made = report.Report(description, settings.against, reference, left_out=left_out)
+        for verdict in session.verdicts(specs):
             made.verdicts.append(verdict)
             bad = made.counts["fail"] + made.counts["error"]
             label = f"{description.get('name')} {verdict.layer}" + (f" ({bad} bad)" if bad else "")

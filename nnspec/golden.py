@@ -195,6 +195,10 @@ class GoldenOracle:
         self.folder, self.lock = folder, read_lock(folder)
         self.recordings: dict[str, Recording] = {}
 
+    def describe(self) -> dict[str, Any]:
+        """The reference that the goldens were recorded from."""
+        return dict(self.lock["reference"])
+
     def close(self) -> None:
         """Nothing is held."""
 

@@ -33,6 +33,10 @@ class Oracle(Protocol):
         """One reference a step; a case whose construction is refused has a single refused one."""
         ...
 
+    def describe(self) -> dict[str, Any]:
+        """Name and versions of the reference."""
+        ...
+
     def close(self) -> None:
         """Release what the oracle holds."""
         ...
@@ -86,6 +90,10 @@ class LiveOracle:
     def __init__(self, backend: Backend):
         self.backend = backend
         self.variants = tuple(backend.describe().get("variants", ("default",)))
+
+    def describe(self) -> dict[str, Any]:
+        """What the reference says of itself."""
+        return self.backend.describe()
 
     def close(self) -> None:
         """Close the backend."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import multiprocessing
 import multiprocessing.util
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from .backend import Backend, BackendError, load_backend
 from .document import LayerSpec, SpecError, load_specification
 from .judge import Verdict, judge
 
-CHUNK = 8
+CHUNK = 4  # small, so that the first results come soon
 DEATHS = 3  # a backend that dies this often in a row is not started again
 
 
@@ -122,9 +122,14 @@ class Worker:
 
     def run(self, task: Task) -> list[Verdict]:
         """The verdicts of a task; a backend that dies is started again, but not for ever."""
-        return [self._run(task, case) for case in task.cases]
+        return [self.judge(task, case) for case in task.cases]
 
-    def _run(self, task: Task, case: str) -> Verdict:
+    def describe(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What the backend and the reference say of themselves."""
+        return self.backend.describe(), self.oracle.describe() if self.oracle else {}
+
+    def judge(self, task: Task, case: str) -> Verdict:
+        """The verdict of one case."""
         spec = self.specs[task.layer]
         if self.deaths >= DEATHS:
             return not_run(
@@ -151,37 +156,82 @@ def not_run(spec: LayerSpec, case: str, dtype: str, why: str) -> Verdict:
 
 
 _worker: Worker | None = None
+_failure: Exception | None = None
 
 
 def _initialise(settings: Settings) -> None:
-    global _worker  # noqa: PLW0603 (one worker a process)
-    _worker = Worker(settings)
+    global _worker, _failure  # noqa: PLW0603 (one worker a process)
+    try:
+        _worker = Worker(settings)
+    except Exception as error:
+        # Raised by every task instead: from here it would only be seen as a broken pool.
+        _failure = error
+        return
     multiprocessing.util.Finalize(None, _worker.close, exitpriority=1)
 
 
 def _run_task(task: Task) -> list[Verdict]:
-    assert _worker is not None
-    return _worker.run(task)
+    return _ready().run(task)
 
 
-def run(
-    settings: Settings, tasks: Sequence[Task], specs: dict[str, LayerSpec], jobs: int = 1
-) -> Iterator[Verdict]:
-    """Verdicts as they come; every case of every task gets one, whatever happens to a worker."""
-    if jobs <= 1:
-        worker = Worker(settings)
+def _describe() -> tuple[dict[str, Any], dict[str, Any]]:
+    return _ready().describe()
+
+
+def _ready() -> Worker:
+    if _worker is None:
+        assert _failure is not None
+        raise _failure
+    return _worker
+
+
+class Session:
+    """Workers that run tasks; use as a context. With one job, the worker is this process.
+
+    The backends are loaded in the workers alone: what they say of themselves comes from there.
+    """
+
+    def __init__(self, settings: Settings, tasks: Sequence[Task], jobs: int = 1):
+        self.tasks = tasks
+        self.worker = Worker(settings) if jobs <= 1 else None
+        self.pool = None
+        if self.worker is None:
+            context = multiprocessing.get_context("spawn")
+            self.pool = ProcessPoolExecutor(jobs, context, _initialise, (settings,))
+            self.description = self.pool.submit(_describe)
+            self.futures = {self.pool.submit(_run_task, task): task for task in tasks}
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self.worker:
+            self.worker.close()
+        if self.pool:
+            self.pool.shutdown(cancel_futures=True)
+
+    def describe(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The backend's and the reference's description.
+
+        Raises:
+          BackendError, GoldenError: what keeps the workers from starting.
+        """
+        if self.worker:
+            return self.worker.describe()
         try:
-            for task in tasks:
+            return self.description.result()
+        except BrokenProcessPool as error:
+            raise BackendError(f"the workers died at their start: {error}") from None
+
+    def verdicts(self, specs: Mapping[str, LayerSpec]) -> Iterator[Verdict]:
+        """Verdicts as they come; every case of every task gets one, whatever befalls a worker."""
+        if self.worker:
+            for task in self.tasks:
                 for case in task.cases:
-                    yield worker._run(task, case)
-        finally:
-            worker.close()
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, context, _initialise, (settings,)) as pool:
-        futures = {pool.submit(_run_task, task): task for task in tasks}
-        for future in as_completed(futures):
-            task = futures[future]
+                    yield self.worker.judge(task, case)
+            return
+        for future in as_completed(self.futures):
+            task = self.futures[future]
             try:
                 yield from future.result()
             except (BrokenProcessPool, Exception) as error:
