@@ -70,7 +70,7 @@ def parameter_values(param: Mapping[str, Any], number_of: int) -> st.SearchStrat
     for kind in param["type"].split("|"):
         if kind == "bool" and not samples:
             choices.append(st.booleans())
-        elif kind == "int" and "choices" not in param:
+        elif kind == "int":
             choices.append(st.integers(-1, max([3, *whole]) + 1))
         elif kind.startswith("int") and kind != "int*":
             size = int(kind[3:] or 1)
@@ -253,6 +253,8 @@ def _with_expected_error(spec: LayerSpec, case: dict[str, Any], dtype: str) -> d
     """Say in the case which of the file's errors its parameters and inputs meet, if any."""
     params = case["params"]
     names = _scope(spec, params) or spec.full_params(params)
+    if not _is_wanted(spec, case["steps"][0], names, dtype):
+        raise _Outside
     refused_early = [
         e for e in spec.data.get("errors", ())
         if e["phase"] == "construct" and _evaluate(e["when"], names, spec)
@@ -270,8 +272,7 @@ def _with_expected_error(spec: LayerSpec, case: dict[str, Any], dtype: str) -> d
         }
         scope = call_scope(spec, names, inputs, step["mode"], dtype)
         functions = call_functions(spec, inputs)
-        where = spec.data.get("fuzz", {}).get("where", "true")
-        if not expression.evaluate(where, scope, functions):
+        if not _is_wanted(spec, step, names, dtype):
             raise _Outside
         met = [
             e for e in spec.data.get("errors", ())
@@ -289,6 +290,22 @@ def _with_expected_error(spec: LayerSpec, case: dict[str, Any], dtype: str) -> d
         if draws and properties:
             step["expect"] = {"properties": properties}
     return case
+
+
+def _is_wanted(
+    spec: LayerSpec, step: Mapping[str, Any], names: Mapping[str, Any], dtype: str
+) -> bool:
+    """Whether the file's ``fuzz: where`` holds, or cannot be said under such parameters."""
+    inputs = {
+        name: resolve_tensor(block, name, block.get("dtype", dtype))
+        for name, block in step["inputs"].items()
+    }
+    scope = call_scope(spec, names, inputs, step["mode"], dtype)
+    where = spec.data.get("fuzz", {}).get("where", "true")
+    try:
+        return bool(expression.evaluate(where, scope, call_functions(spec, inputs)))
+    except expression.ExpressionError:
+        return True
 
 
 def _plain(step: Mapping[str, Any]) -> dict[str, Any]:
