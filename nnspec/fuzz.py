@@ -253,7 +253,8 @@ def _with_expected_error(spec: LayerSpec, case: dict[str, Any], dtype: str) -> d
     """Say in the case which of the file's errors its parameters and inputs meet, if any."""
     params = case["params"]
     names = _scope(spec, params) or spec.full_params(params)
-    if not _is_wanted(spec, case["steps"][0], names, dtype):
+    seen = [_seen(spec, step, names, dtype) for step in case["steps"]]
+    if not _is_wanted(spec, *seen[0]):
         raise _Outside
     refused_early = [
         e for e in spec.data.get("errors", ())
@@ -266,13 +267,8 @@ def _with_expected_error(spec: LayerSpec, case: dict[str, Any], dtype: str) -> d
         case["steps"] = [{**_plain(case["steps"][0]), "expect": {"error": error["id"]}}]
         return case
     for position, step in enumerate(case["steps"]):
-        inputs = {
-            name: resolve_tensor(block, name, block.get("dtype", dtype))
-            for name, block in step["inputs"].items()
-        }
-        scope = call_scope(spec, names, inputs, step["mode"], dtype)
-        functions = call_functions(spec, inputs)
-        if not _is_wanted(spec, step, names, dtype):
+        scope, functions = seen[position]
+        if not _is_wanted(spec, scope, functions):
             raise _Outside
         met = [
             e for e in spec.data.get("errors", ())
@@ -292,18 +288,22 @@ def _with_expected_error(spec: LayerSpec, case: dict[str, Any], dtype: str) -> d
     return case
 
 
-def _is_wanted(
+def _seen(
     spec: LayerSpec, step: Mapping[str, Any], names: Mapping[str, Any], dtype: str
-) -> bool:
-    """Whether the file's ``fuzz: where`` holds, or cannot be said under such parameters."""
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The names and functions that expressions see at a call."""
     inputs = {
         name: resolve_tensor(block, name, block.get("dtype", dtype))
         for name, block in step["inputs"].items()
     }
-    scope = call_scope(spec, names, inputs, step["mode"], dtype)
+    return call_scope(spec, names, inputs, step["mode"], dtype), call_functions(spec, inputs)
+
+
+def _is_wanted(spec: LayerSpec, scope: Mapping[str, Any], functions: Mapping[str, Any]) -> bool:
+    """Whether the file's ``fuzz: where`` holds, or cannot be said under such parameters."""
     where = spec.data.get("fuzz", {}).get("where", "true")
     try:
-        return bool(expression.evaluate(where, scope, call_functions(spec, inputs)))
+        return bool(expression.evaluate(where, scope, functions))
     except expression.ExpressionError:
         return True
 

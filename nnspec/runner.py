@@ -234,7 +234,7 @@ class Session:
             task = self.futures[future]
             try:
                 yield from future.result()
-            except (BrokenProcessPool, Exception) as error:
+            except Exception as error:
                 why = f"the worker failed: {type(error).__name__}: {error}"
                 for case in task.cases:
                     yield not_run(specs[task.layer], case, task.dtype, why)
