@@ -92,6 +92,7 @@ def _expressions(spec: LayerSpec) -> Iterator[tuple[str, str, set[str]]]:
     for item in data["inputs"]:
         known |= {d.rstrip("?") for d in map(str, item["shape"]) if d.rstrip("?").isidentifier()}
     at_call = known | _ABOUT_INPUTS | {item["name"] for item in data["inputs"]}
+    at_call |= {item["name"] for item in data.get("arguments", ())}
 
     # Each sees only those before it, so that no evaluation goes on for ever.
     for key, more in (("let", set()), ("functions", at_call)):
@@ -235,11 +236,21 @@ def _check_cases(spec: LayerSpec) -> Iterator[str]:
             absent = [n for n, i in inputs.items() if n not in given and not i.get("optional")]
             if absent:
                 yield f"{where}: input {absent[0]!r} is missing"
+            yield from _check_arguments(spec, where, step.get("arguments", {}))
         if not spec.dtypes(case):
             yield f"{where}: none of its dtypes {case['dtypes']} is declared by the layer"
         for place, size in _literals(case):
             if size > LITERAL_SIZE:
                 yield f"{where}: {place} has {size} elements; generate what has over {LITERAL_SIZE}"
+
+
+def _check_arguments(spec: LayerSpec, where: str, given: Mapping[str, Any]) -> Iterator[str]:
+    declared = {item["name"]: item for item in spec.data.get("arguments", ())}
+    for name, value in given.items():
+        if name not in declared:
+            yield f"{where}: unknown argument {name!r}; the file declares {sorted(declared)}"
+        elif not has_type(value, declared[name]["type"]):
+            yield f"{where}: argument {name}: {value!r} is not {declared[name]['type']}"
 
 
 def _literals(block: Any, place: str = "") -> Iterator[tuple[str, int]]:

@@ -193,6 +193,16 @@ class LayerSpec:
         defaults = {p["name"]: p.get("default") for p in self.data["params"]}
         return {**defaults, **{name: _unspell(value) for name, value in given.items()}}
 
+    def full_arguments(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The given options of a call over the declared defaults."""
+        defaults = {a["name"]: a.get("default") for a in self.data.get("arguments", ())}
+        return {**defaults, **{name: _unspell(value) for name, value in given.items()}}
+
+    @property
+    def lazy(self) -> bool:
+        """Whether some state takes its shape from the first call."""
+        return any("lazy" in item for item in self.data.get("state", ()))
+
     def scope(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """The names that expressions see: parameters with defaults, then the ``let`` values."""
         names = self.full_params(given)

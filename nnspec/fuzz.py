@@ -23,10 +23,11 @@ from rich.progress import Progress
 
 from . import expression
 from .backend import Backend
+from .checks import has_type
 from .document import LayerSpec
 from .judge import Verdict, judge
 from .oracle import LiveOracle
-from .resolve import call_functions, call_scope, resolve_tensor
+from .resolve import call_functions, call_scope, resolve_tensor, with_first_dimensions
 
 DEFAULT_VALUES = ({"gen": "lattice"}, {"gen": "lattice", "bits": 2}, {"gen": "permutation"})
 
@@ -108,16 +109,32 @@ def configurations(draw: st.DrawFn, spec: LayerSpec, dtypes: Sequence[str]) -> d
     steps = []
     for _ in range(draw(st.integers(1, 2)) if buffers else 1):
         sizes: dict[str, Any] = {}
-        steps.append(
-            {
-                "mode": draw(st.sampled_from(modes)),
-                "inputs": {
-                    i["name"]: draw(_input(spec, i, params, sizes)) for i in spec.data["inputs"]
-                    if not i.get("optional") or draw(st.booleans())
-                },
-            }
-        )  # fmt: skip
+        step = {
+            "mode": draw(st.sampled_from(modes)),
+            "inputs": {
+                i["name"]: draw(_input(spec, i, params, sizes)) for i in spec.data["inputs"]
+                if not i.get("optional") or draw(st.booleans())
+            },
+        }  # fmt: skip
+        if "arguments" in spec.data:
+            step["arguments"] = draw(_arguments(spec, {**spec.full_params(params), **sizes}))
+        steps.append(step)
     return {"params": params, "dtype": dtype, "steps": steps}
+
+
+@st.composite
+def _arguments(draw: st.DrawFn, spec: LayerSpec, names: dict[str, Any]) -> dict[str, Any]:
+    """Options of a call; a sample that is an expression is evaluated for the call's sizes."""
+    names = {**names, **(_scope(spec, names) or {})}
+    given = {}
+    for item in spec.data["arguments"]:
+        if item.get("required") or draw(st.booleans()):
+            value = draw(parameter_values(item, 0))
+            if isinstance(value, str) and value not in item.get("choices", ()):
+                value = _evaluate(value, {**names, **given}, spec)
+            if has_type(value, item["type"]):
+                given[item["name"]] = value
+    return given
 
 
 @st.composite
@@ -218,22 +235,24 @@ def fill(spec: LayerSpec, configuration: Mapping[str, Any], example: int) -> dic
                     "dtype": block["dtype"],
                     **where,
                 }
-        filled = {"mode": step["mode"], "inputs": inputs}
+        filled = {**step, "inputs": inputs}
         if "properties" in spec.data.get("fuzz", {}):
             filled["properties"] = spec.data["fuzz"]["properties"]
         steps.append(filled)
     case: dict[str, Any] = {
         "id": f"{spec.name}/fuzz-{example}", "covers": [spec.data["behaviours"][0]["id"]],
         "params": dict(configuration["params"]), "dtypes": [configuration["dtype"]],
-        "state": _state(spec, configuration["params"], example), "steps": steps,
+        "state": _state(spec, configuration, example), "steps": steps,
     }  # fmt: skip
     return _with_expected_error(spec, case, configuration["dtype"])
 
 
-def _state(spec: LayerSpec, params: Mapping[str, Any], example: int) -> dict[str, Any]:
-    names = _scope(spec, params)
+def _state(spec: LayerSpec, configuration: Mapping[str, Any], example: int) -> dict[str, Any]:
+    names = _scope(spec, configuration["params"])
     if names is None:
         return {}
+    first = configuration["steps"][0]["inputs"]
+    names = with_first_dimensions(spec, names, {n: block["shape"] for n, block in first.items()})
     blocks = {}
     for position, item in enumerate(spec.active(spec.data.get("state", ()), names)):
         shape = [_evaluate(str(size), names, spec) for size in item["shape"]]
@@ -253,6 +272,8 @@ def _with_expected_error(spec: LayerSpec, case: dict[str, Any], dtype: str) -> d
     """Say in the case which of the file's errors its parameters and inputs meet, if any."""
     params = case["params"]
     names = _scope(spec, params) or spec.full_params(params)
+    first = case["steps"][0]["inputs"]
+    names = with_first_dimensions(spec, names, {n: block["shape"] for n, block in first.items()})
     seen = [_seen(spec, step, names, dtype) for step in case["steps"]]
     if not _is_wanted(spec, *seen[0]):
         raise _Outside
@@ -296,7 +317,8 @@ def _seen(
         name: resolve_tensor(block, name, block.get("dtype", dtype))
         for name, block in step["inputs"].items()
     }
-    return call_scope(spec, names, inputs, step["mode"], dtype), call_functions(spec, inputs)
+    scope = call_scope(spec, names, inputs, step["mode"], dtype, step.get("arguments", {}))
+    return scope, call_functions(spec, inputs)
 
 
 def _is_wanted(spec: LayerSpec, scope: Mapping[str, Any], functions: Mapping[str, Any]) -> bool:

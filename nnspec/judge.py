@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from . import accuracy, expression
 from .accuracy import Reference
-from .backend import Backend, BackendDied, Refused, StepResult, Unsupported
+from .backend import Backend, BackendDied, Instance, Refused, StepResult, Unsupported
 from .document import LayerSpec
 from .oracle import Oracle, StepReference, prepared, tensors_of
 from .properties import check_distribution, check_property
@@ -112,7 +112,7 @@ class _Run:
         except Refused as refusal:
             raise Wrong(f"construction refused: {refusal}") from None
         fresh = prepared(self.backend, replace(self.case, state={}), self.case.dtype)
-        self._check_initial_state(fresh.state())
+        self._check_initial_state(fresh)
         previous = None
         before = instance.state()
         for index, item in enumerate(self.case.steps):
@@ -152,8 +152,21 @@ class _Run:
         if index >= len(self.references) or self.references[index].refused is None:
             raise SpecificationWrong(f"{claim}: the reference accepts this")
 
-    def _check_initial_state(self, state: Mapping[str, np.ndarray]) -> None:
+    def _check_initial_state(self, fresh: Instance) -> None:
         specs = self.case.state_specs()
+        self._check_drawn_state(fresh.state(), [s for s in specs if "lazy" not in s])
+        if self.spec.lazy and self.case.steps and not self.case.steps[0].expect.get("error"):
+            # In evaluation, so that no statistic moves.
+            first = replace(self.case.steps[0].step, mode="eval", cotangents=None, wrt=())
+            try:
+                result = fresh.run(first)
+            except Refused as refusal:
+                raise Wrong(f"the first call is refused: {refusal}") from None
+            self._check_drawn_state(result.state, specs)
+
+    def _check_drawn_state(
+        self, state: Mapping[str, np.ndarray], specs: Sequence[Mapping[str, Any]]
+    ) -> None:
         wanted = [s["name"] for s in specs]
         if list(state) != wanted:
             raise Wrong(f"state is {list(state)}, wanted {wanted}")

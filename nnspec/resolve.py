@@ -111,6 +111,9 @@ def _resolve(spec: LayerSpec, case: Mapping[str, Any], dtype: str) -> ResolvedCa
     params = {name: spec.full_params({name: v})[name] for name, v in case["params"].items()}
     refused = any(spec.claims[claim].get("phase") == "construct" for claim in case["covers"])
     names = spec.full_params(params) if refused else spec.scope(params)
+    if spec.lazy and not refused and not case.get("initial"):
+        first = _inputs(spec, spec.steps(case)[0], "", dtype)
+        names = with_first_dimensions(spec, names, {n: a.shape for n, a in first.items()})
     states = {s["name"]: s for s in spec.data.get("state", ())}
     state = {
         name: resolve_tensor(block, f"{case['id']}/state/{name}", _state_dtype(states[name], dtype))
@@ -118,11 +121,13 @@ def _resolve(spec: LayerSpec, case: Mapping[str, Any], dtype: str) -> ResolvedCa
     }
     if not refused and not case.get("initial"):
         for item in spec.active(spec.data.get("state", ()), names):
-            if isinstance(item["init"], Mapping) and item["name"] not in state:
+            shape = state_shapes(spec, names)[item["name"]]
+            drawn = isinstance(item["init"], Mapping) and None not in shape
+            if drawn and item["name"] not in state:
                 # What is drawn at construction differs between implementations: a case that
                 # does not give it starts from a lattice.
                 state[item["name"]] = resolve_tensor(
-                    {"gen": "lattice", "shape": state_shapes(spec, names)[item["name"]]},
+                    {"gen": "lattice", "shape": shape},
                     f"{case['id']}/state/{item['name']}", _state_dtype(item, dtype),
                 )  # fmt: skip
     if not refused:
@@ -230,7 +235,7 @@ def _resolve_step(
     where = f"{case['id']}/{index}"
     inputs = _inputs(spec, raw, where, dtype)
     mode = raw.get("mode", "train")
-    scope = call_scope(spec, names, inputs, mode, dtype)
+    scope = call_scope(spec, names, inputs, mode, dtype, raw.get("arguments", {}))
     functions = call_functions(spec, inputs)
     outputs = list(spec.active(spec.data["outputs"], scope))
     shapes, dtypes = {}, {}
@@ -295,9 +300,10 @@ def call_scope(
     inputs: Mapping[str, np.ndarray],
     mode: str,
     dtype: str,
+    arguments: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """What expressions see at a call: parameters, derived values, dimensions, mode and inputs."""
-    scope = {**names, "train": mode == "train", "T": dtype}
+    """What expressions see at a call: parameters, derived values, dimensions, mode, options."""
+    scope = {**names, **spec.full_arguments(arguments), "train": mode == "train", "T": dtype}
     for item in spec.data["inputs"]:
         scope[item["name"]] = item["name"] if item["name"] in inputs else None
     for item in spec.data["inputs"]:
@@ -307,6 +313,19 @@ def call_scope(
     for item in spec.data["inputs"]:
         scope.update({d: None for d in match_dims(item["shape"], (), names) if d not in scope})
     return scope
+
+
+def with_first_dimensions(
+    spec: LayerSpec, names: Mapping[str, Any], shapes: Mapping[str, Sequence[int]]
+) -> dict[str, Any]:
+    """The names, with those dimensions of the first call that lazy state takes its shape from."""
+    lazy = [s for s in spec.data.get("state", ()) if "lazy" in s]
+    used = {name for s in lazy for size in s["shape"] for name in expression.names_in(str(size))}
+    dims: dict[str, Any] = {}
+    for item in spec.data["inputs"]:
+        if item["name"] in shapes:
+            dims |= match_dims(item["shape"], tuple(shapes[item["name"]]), names)
+    return {**names, **{d: n for d, n in dims.items() if d in used}}
 
 
 def call_functions(spec: LayerSpec, inputs: Mapping[str, np.ndarray]) -> dict[str, Any]:

@@ -81,14 +81,12 @@ class _Instance:
     def state(self) -> dict[str, np.ndarray]:
         if self.module is None:
             return {}
-        return {n: to_numpy(t) for n, t in self.module.state_dict().items()}
+        state = self.module.state_dict()
+        return {n: to_numpy(t) for n, t in state.items() if not torch.nn.parameter.is_lazy(t)}
 
     def load(self, state: Mapping[str, np.ndarray]) -> None:
-        assert self.module is not None
-        current = self.module.state_dict()
-        with torch.no_grad():
-            for name, array in state.items():
-                current[name].copy_(to_torch(array))
+        if self.module is not None:
+            self.module.load_state_dict({n: to_torch(a) for n, a in state.items()}, strict=False)
 
     def run(self, step: Step) -> StepResult:
         if self.module is not None:
