@@ -246,6 +246,9 @@ def _batch_statistics(input: jax.Array, dtype: Any, names: tuple[str, ...]) -> _
     centred = x - _per_channel(shift, x)
     offset, square = _channel_means((centred, centred * centred), count, names)
     var = square - offset * offset
+    # Below this the offset is the rounding of its own sum, and the first mean is the better one.
+    noise = 8 * jnp.finfo(dtype).eps * jnp.sqrt(square)
+    offset = jnp.where(jnp.abs(offset) <= noise, jnp.zeros_like(offset), offset)
     return _Statistics(shift, offset, var, var * (count / (count - 1)))
 
 
