@@ -21,6 +21,7 @@ from flax import nnx
 
 import jaxnn
 import jaxnn.functional
+from jaxnn.modules._lazy import LazyModule
 from nnspec.backend import Refused, Step, StepResult, Unsupported, flatten, nest
 
 _PACKAGE = str(Path(__file__).resolve().parent)
@@ -103,6 +104,8 @@ class _LayerInstance:
                 raise_if_not_found=False,
             )
             inputs = {n: _to_jax(a) for n, a in step.inputs.items()}
+            if isinstance(self.module, LazyModule):
+                self.module.initialize_parameters(**inputs)
             if any(jnp.issubdtype(a.dtype, jnp.integer) for a in inputs.values()):
                 # Ids are checked where they are concrete, which inside the program they are not.
                 nnx.clone(self.module)(**nest(inputs), **step.arguments)

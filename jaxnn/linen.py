@@ -34,11 +34,15 @@ from flax.core import FrozenDict
 from flax.nnx import bridge
 
 from . import modules
+from .modules._lazy import LazyModule
 from .modules._module import Module
 
 _MODES = ("deterministic", "use_running_average")
 # Containers hold modules that exist already; in Linen, they are made where they are used.
-_NO_LAYERS = {"Frozen", "Module", "ModuleDict", "ModuleList", "NonPersistent", "Sequential"}
+_NO_LAYERS = {
+    *("Frozen", "Module", "ModuleDict", "ModuleList", "NonPersistent"),
+    *("ParameterDict", "ParameterList", "Sequential"),
+}
 
 __all__ = sorted(set(modules.__all__) - _NO_LAYERS)  # noqa: PLE0605 (derived from the modules)
 
@@ -53,10 +57,30 @@ def __dir__() -> list[str]:
     return [*globals(), *__all__]
 
 
+class _LazyToLinen(bridge.ToLinen):
+    """A lazy layer in Linen, where modules are made at the call and so know their input's shape."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        construct = self.nnx_class
+        input = args[0] if args else kwargs["input"]
+
+        def construct_for_input(*args: Any, **kwargs: Any) -> Module:
+            module = construct(*args, **kwargs)
+            assert isinstance(module, LazyModule)
+            return module.build(module.channels_of_input(input))
+
+        object.__setattr__(self, "nnx_class", construct_for_input)
+        try:
+            return super().__call__(*args, **kwargs)
+        finally:
+            object.__setattr__(self, "nnx_class", construct)
+
+
 @cache
 def _linen_layer(layer: type[Module]) -> Callable[..., bridge.ToLinen]:
     # Linen names modules after their class.
-    linen_class = type(layer.__name__, (bridge.ToLinen,), {"__module__": __name__})
+    base = _LazyToLinen if issubclass(layer, LazyModule) else bridge.ToLinen
+    linen_class = type(layer.__name__, (base,), {"__module__": __name__})
 
     def construct(*args: Any, **kwargs: Any) -> Module:
         modes = {mode: kwargs.pop(mode) for mode in _MODES if mode in kwargs}

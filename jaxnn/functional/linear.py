@@ -1,4 +1,4 @@
-"""The linear map."""
+"""The linear map, and the bilinear one."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Num
+from jaxtyping import Array, Float, Num
 
-from .._checks import check_array, check_same_dtype
+from .._checks import accumulation_dtype, check_array, check_floating, check_same_dtype
 
 
 def linear(
@@ -114,3 +114,69 @@ def _half_precision_affine_jvp(
 
 def _wide(bias: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     return jnp.broadcast_to(bias.astype(jnp.float32), shape)
+
+
+def bilinear(
+    input1: Float[Array, "*batch in1_features"],
+    input2: Float[Array, "*batch in2_features"],
+    weight: Float[Array, "out_features in1_features in2_features"],
+    bias: Float[Array, "out_features"] | None = None,
+) -> Float[Array, "*batch out_features"]:
+    """Apply a bilinear form to the last dimensions of two arrays.
+
+    y_o = sum_ij x1_i W_oij x2_j + b_o
+
+    Shapes: input1 (*batch, in1_features), input2 (*batch, in2_features), weight (out_features,
+    in1_features, in2_features), bias (out_features); the output is (*batch, out_features).
+
+    Dtypes: any floating point, the same for all. Half precision is computed in float32 and rounded
+    once.
+
+    Raises:
+        TypeError: if the dtypes differ, or are no floating point.
+        ValueError: if the shapes do not fit.
+
+    Source: torch.nn.functional.bilinear.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import jaxnn
+        >>> jaxnn.functional.bilinear(jnp.ones(2), jnp.ones(3), jnp.ones((1, 2, 3)))
+        Array([6.], dtype=float32)
+    """
+    input1 = check_array(input1, "input1", "bilinear")
+    input2 = check_array(input2, "input2", "bilinear")
+    weight = check_array(weight, "weight", "bilinear")
+    bias = None if bias is None else check_array(bias, "bias", "bilinear")
+    given = {"input1": input1, "input2": input2, "weight": weight, "bias": bias}
+    check_same_dtype(given, "bilinear")
+    check_floating(input1, "input1", "bilinear")
+    if weight.ndim != 3:
+        raise ValueError(
+            "bilinear: `weight` must have shape (out_features, in1_features, in2_features), got "
+            f"{weight.shape}"
+        )
+    out_features, in1_features, in2_features = weight.shape
+    sizes = input1.shape[-1:], input2.shape[-1:]
+    same_batch = input1.shape[:-1] == input2.shape[:-1]
+    if sizes != ((in1_features,), (in2_features,)) or not same_batch:
+        raise ValueError(
+            f"bilinear: `input1` and `input2` must have shapes (*batch, {in1_features}) and "
+            f"(*batch, {in2_features}), got {input1.shape} and {input2.shape}"
+        )
+    if bias is not None and bias.shape != (out_features,):
+        raise ValueError(f"bilinear: `bias` must have shape ({out_features},), got {bias.shape}")
+    return _bilinear(input1, input2, weight, bias)
+
+
+@partial(jax.jit, inline=True)
+def _bilinear(
+    input1: jax.Array, input2: jax.Array, weight: jax.Array, bias: jax.Array | None
+) -> jax.Array:
+    wide = accumulation_dtype(input1.dtype)
+    x1, x2, w = (array.astype(wide) for array in (input1, input2, weight))
+    forms = jnp.einsum("...i,oij->...oj", x1, w)
+    output = jnp.einsum("...oj,...j->...o", forms, x2)
+    if bias is not None:
+        output = output + jnp.broadcast_to(bias.astype(wide), output.shape)
+    return output.astype(input1.dtype)

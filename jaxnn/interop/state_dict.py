@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from ..modules._module import Frozen, NonPersistent, ordered_attributes
+from ..modules._lazy import LazyModule
+from ..modules._module import Frozen, Module, NonPersistent, ordered_attributes
 from .checkpoint import as_numpy, is_array, read_weights
 
 Rename = Mapping[str, str] | Callable[[str], str | None] | Sequence[tuple[str, str]]
@@ -121,8 +122,11 @@ def load_state_dict(
         >>> net.weight[...], report.renamed
         (Array([[1., 2.]], dtype=float32), {'fc.weight': 'weight'})
     """
-    variables = dict(named_variables(module))
     weights, renamed = _rename(read_weights(source), rename)
+    built = _build_lazy_modules(module, weights)
+    variables = dict(named_variables(module))
+    for prefix, (_, becoming) in built.items():
+        variables |= {prefix + name: item for name, item in named_variables(becoming)}
     versions = getattr(source, "_metadata", None)
 
     missing = _missing(variables, weights, versions)
@@ -144,6 +148,8 @@ def load_state_dict(
 
     non_finite = [key for key, array in arrays.items() if not _is_finite(array)]
     values = {key: _place(array, variables[key]) for key, array in arrays.items()}
+    for lazy, becoming in built.values():
+        lazy.become(becoming)
     for key, value in values.items():
         variables[key].set_value(value)
     return LoadReport(missing, unexpected, renamed, [], non_finite)
@@ -172,6 +178,25 @@ def _walk(
     for name, member in members:
         if isinstance(member, (nnx.Pytree, list, tuple, dict)):
             yield from _walk(member, f"{prefix}{name}.", (*above, id(node)))
+
+
+def _build_lazy_modules(
+    module: nnx.Module, weights: Mapping[str, Any]
+) -> dict[str, tuple[LazyModule, Module]]:
+    """Return each lazy module whose weights are given, with what it will become, by prefix."""
+    built = {}
+    for path, node in nnx.iter_modules(module):
+        if isinstance(node, LazyModule):
+            prefix = "".join(f"{name}." for name in path)
+            shapes = {
+                key.removeprefix(prefix): tuple(value.shape)
+                for key, value in weights.items()
+                if key.startswith(prefix) and is_array(value)
+            }
+            channels = node.channels_of_state(shapes)
+            if channels is not None:
+                built[prefix] = (node, node.build(channels))
+    return built
 
 
 def _members(node: Any) -> list[tuple[str, Any]]:

@@ -132,7 +132,7 @@ class RandomModule(Module):
 
     def _init_random(self, rngs: RandomSource | None) -> None:
         self.deterministic = False
-        self.rngs = nnx.data(_fork_stream(type(self).__name__, rngs))
+        self.rngs = nnx.data(fork_stream(type(self).__name__, rngs, "dropout"))
 
     def _draw_key(self, rngs: RandomSource | None) -> jax.Array:
         """Return the key of this call: from `rngs`, or else from the layer's own stream."""
@@ -229,15 +229,16 @@ def parameter_dtype(module: nnx.Module, dtype: DTypeLike | None) -> np.dtype[Any
     return resolved
 
 
-def _fork_stream(layer: str, rngs: RandomSource | None) -> nnx.RngStream | None:
+def fork_stream(layer: str, rngs: RandomSource | None, stream: str) -> nnx.RngStream | None:
+    """Return a stream of a layer's own, forked from the named one; None where there is none."""
     if rngs is None:
         return None
     if isinstance(rngs, nnx.Rngs):
         # An nnx.Rngs may hold the params stream alone, as Linen's init passes it.
-        return rngs["dropout"].fork() if {"dropout", "default"} & set(rngs) else None
+        return rngs[stream].fork() if {stream, "default"} & set(rngs) else None
     if isinstance(rngs, nnx.RngStream):
         return rngs.fork()
-    return nnx.RngStream(key_from(rngs, "dropout", layer), tag="dropout")
+    return nnx.RngStream(key_from(rngs, stream, layer), tag=stream)
 
 
 def _stream_of(rngs: nnx.Rngs, stream: str, layer: str) -> nnx.RngStream:

@@ -1,14 +1,17 @@
-"""Containers: Sequential, ModuleList and ModuleDict, and the layers that only change the shape."""
+"""Containers of modules and of parameters, and the layers that only change the shape."""
 
 from __future__ import annotations
 
 import inspect
 import operator
+import reprlib
 from collections import OrderedDict
 from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
 from functools import cache
 from typing import Any, Self, overload
 
+import jax
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Shaped
 
@@ -25,6 +28,7 @@ _FLAX_NAMES = {
 class _Container(Module):
     """A module whose children are attributes under the names that the state dict's keys have.
 
+    The children are modules, but in the containers of parameters, which say so in `_checked`.
     `_child_names` holds the children's order, since NNX sorts attributes by name ("10" before "2").
     The names are strings, also those that are numbers: Linen's collections accept no others.
     """
@@ -52,18 +56,27 @@ class _Container(Module):
             TypeError: if the name is no string, or the module is neither an nnx.Module nor None.
             KeyError: if the name is empty, contains a dot, or is already that of an attribute.
         """
-        container = type(self).__name__
+        self._register(name, module)
+
+    def _register(self, name: str, child: Any) -> None:
         if not isinstance(name, str):
-            raise TypeError(f"jaxnn.{container}: a child's name must be a string, got {name!r}")
-        if not isinstance(module, nnx.Module) and module is not None:
             raise TypeError(
-                f"jaxnn.{container}: child {name!r} must be an nnx.Module, got "
-                f"{type(module).__name__}; use a layer, or wrap a function in a jaxnn.Module"
+                f"jaxnn.{type(self).__name__}: a child's name must be a string, got {name!r}"
             )
+        child = self._checked(name, child)
         if name not in self._child_names:
             self._check_new_name(name)
             self._child_names = (*self._child_names, name)
-        super().__setattr__(name, nnx.data(module))
+        super().__setattr__(name, child)
+
+    def _checked(self, name: str, child: Any) -> Any:
+        """Return a child as it is stored."""
+        if not isinstance(child, nnx.Module) and child is not None:
+            raise TypeError(
+                f"jaxnn.{type(self).__name__}: child {name!r} must be an nnx.Module, got "
+                f"{type(child).__name__}; use a layer, or wrap a function in a jaxnn.Module"
+            )
+        return nnx.data(child)
 
     def _check_new_name(self, name: str) -> None:
         container = type(self).__name__
@@ -80,11 +93,11 @@ class _Container(Module):
     def _children(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self._child_names}
 
-    def _replace_children(self, children: Mapping[str, nnx.Module | None]) -> None:
+    def _replace_children(self, children: Mapping[str, Any]) -> None:
         for name in self._child_names:
             delattr(self, name)
         for name, child in children.items():
-            self.add_module(name, child)
+            self._register(name, child)
 
     def __len__(self) -> int:
         return len(self._child_names)
@@ -350,6 +363,237 @@ class ModuleDict(_Container):
             self[name] = module
 
 
+def _stored(value: Any) -> Any:
+    """Return what a container of parameters stores: an array becomes an nnx.Param."""
+    if isinstance(value, (jax.Array, np.ndarray)):
+        return nnx.Param(value)
+    return nnx.data(value) if isinstance(value, (nnx.Variable, nnx.Module)) else value
+
+
+def _description(value: Any) -> str:
+    if isinstance(value, nnx.Variable):
+        return f"{type(value).__name__}: {value.dtype}{list(value.shape)}"
+    return reprlib.repr(value)
+
+
+class _Parameters(_Container):
+    """What ParameterList and ParameterDict share: children that are any values."""
+
+    def _checked(self, name: str, child: Any) -> Any:
+        return _stored(child)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        name = type(self).__name__
+        raise TypeError(f"jaxnn.{name} holds parameters and is not called; index it instead")
+
+    def __repr__(self) -> str:
+        lines = [f"  ({name}): {_description(child)}" for name, child in self._children().items()]
+        return "\n".join([f"{type(self).__name__}(", *lines, ")"]) if lines else super().__repr__()
+
+
+class ParameterList(_Parameters):
+    """A list of parameters, which are part of the module that holds it.
+
+    An array becomes an nnx.Param; any other value, an nnx.Variable among them, stays what it is.
+
+    Args:
+        values: the values, if any.
+
+    Raises:
+        TypeError: if `values` is no iterable, or a single array; or if the list is called.
+
+    Source: torch.nn.ParameterList.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import jaxnn
+        >>> scales = jaxnn.ParameterList([jnp.ones(2), jnp.zeros(3)])
+        >>> scales
+        ParameterList(
+          (0): Param: float32[2]
+          (1): Param: float32[3]
+        )
+        >>> scales[1][...]
+        Array([0., 0., 0.], dtype=float32)
+    """
+
+    def __init__(
+        self, values: Iterable[Any] | None = None, *, rngs: nnx.Rngs | None = None
+    ) -> None:
+        super().__init__()
+        if values is not None:
+            self.extend(values)
+
+    def _name_at(self, index: Any) -> str:
+        position = operator.index(index)
+        if not -len(self) <= position < len(self):
+            raise IndexError(f"jaxnn.ParameterList: index {index} is out of range for {len(self)}")
+        return self._child_names[position]
+
+    @overload
+    def __getitem__(self, idx: slice) -> Self: ...
+    @overload
+    def __getitem__(self, idx: int) -> Any: ...
+    def __getitem__(self, idx: slice | int) -> Any:
+        return (
+            type(self)(list(self)[idx])
+            if isinstance(idx, slice)
+            else getattr(self, self._name_at(idx))
+        )
+
+    def __setitem__(self, idx: int, param: Any) -> None:
+        self._register(self._name_at(idx), param)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._children().values())
+
+    def append(self, value: Any) -> Self:
+        """Add `value` at the end, and return the list."""
+        self._register(str(len(self)), value)
+        return self
+
+    def extend(self, values: Iterable[Any]) -> Self:
+        """Add all `values` at the end, and return the list."""
+        single = isinstance(values, (jax.Array, np.ndarray, nnx.Variable))
+        if single or not isinstance(values, Iterable):
+            raise TypeError(
+                "jaxnn.ParameterList: `values` must be an iterable of values, got "
+                f"{type(values).__name__}; use append for one value"
+            )
+        for value in list(values):
+            self.append(value)
+        return self
+
+    def __iadd__(self, values: Iterable[Any]) -> Self:
+        return self.extend(values)
+
+
+class ParameterDict(_Parameters):
+    """A dict of parameters, which are part of the module that holds it.
+
+    An array becomes an nnx.Param; any other value, an nnx.Variable among them, stays what it is.
+    The values of a plain dict are sorted by name, as in torch; else the order is that of insertion.
+
+    Args:
+        parameters: a mapping from names to values, or an iterable of pairs of them.
+
+    Raises:
+        TypeError: if `parameters` is neither, a name is no string, or the dict is called.
+        KeyError: if a name is empty, contains a dot, or is that of an attribute such as "keys".
+
+    Source: torch.nn.ParameterDict.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import jaxnn
+        >>> params = jaxnn.ParameterDict({"left": jnp.ones(2), "right": jnp.zeros(3)})
+        >>> list(params), params["left"][...]
+        (['left', 'right'], Array([1., 1.], dtype=float32))
+    """
+
+    def __init__(self, parameters: Any = None, *, rngs: nnx.Rngs | None = None) -> None:
+        super().__init__()
+        if parameters is not None:
+            self.update(parameters)
+
+    def __getitem__(self, key: str) -> Any:
+        return self._children()[key]
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        self._register(key, value)
+
+    def __delitem__(self, key: str) -> None:
+        if key not in self._child_names:
+            raise KeyError(key)
+        delattr(self, key)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._child_names)
+
+    def __reversed__(self) -> Iterator[str]:
+        return reversed(self._child_names)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._child_names
+
+    def keys(self) -> KeysView[str]:
+        """Return the names."""
+        return self._children().keys()
+
+    def values(self) -> ValuesView[Any]:
+        """Return the values."""
+        return self._children().values()
+
+    def items(self) -> ItemsView[str, Any]:
+        """Return the pairs of name and value."""
+        return self._children().items()
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Return the value at `key`, or `default` where there is none."""
+        return self._children().get(key, default)
+
+    def setdefault(self, key: str, default: Any = None) -> Any:
+        """Return the value at `key`, which is set to `default` where there is none."""
+        if key not in self:
+            self[key] = default
+        return self[key]
+
+    def pop(self, key: str) -> Any:
+        """Remove the value at `key` and return it."""
+        removed = self[key]
+        del self[key]
+        return removed
+
+    def popitem(self) -> tuple[str, Any]:
+        """Remove the last pair and return it."""
+        if not self._child_names:
+            raise KeyError("jaxnn.ParameterDict: popitem of an empty dict")
+        name = self._child_names[-1]
+        return name, self.pop(name)
+
+    def clear(self) -> None:
+        """Remove all values."""
+        self._replace_children({})
+
+    def copy(self) -> ParameterDict:
+        """Return a new dict with the same values."""
+        return ParameterDict(OrderedDict(self.items()))
+
+    def fromkeys(self, keys: Iterable[str], default: Any = None) -> ParameterDict:
+        """Return a new dict with these names, and the same value for each."""
+        return ParameterDict([(key, default) for key in keys])
+
+    def update(self, parameters: Any) -> None:
+        """Add all `parameters`; one whose name is already there replaces the old one in place."""
+        if isinstance(parameters, (OrderedDict, ParameterDict)):
+            pairs = list(parameters.items())
+        elif isinstance(parameters, Mapping):
+            pairs = sorted(parameters.items())
+        elif isinstance(parameters, Iterable):
+            pairs = [_pair(element, i) for i, element in enumerate(parameters)]
+        else:
+            raise TypeError(
+                "jaxnn.ParameterDict: `parameters` must be a mapping or an iterable of "
+                f"(name, value) pairs, got {type(parameters).__name__}"
+            )
+        for name, value in pairs:
+            self[name] = value
+
+    def __or__(self, other: ParameterDict) -> ParameterDict:
+        joined = self.copy()
+        joined.update(other)
+        return joined
+
+    def __ror__(self, other: ParameterDict) -> ParameterDict:
+        joined = ParameterDict(other)
+        joined.update(self)
+        return joined
+
+    def __ior__(self, other: ParameterDict) -> Self:
+        self.update(other)
+        return self
+
+
 class Flatten(Module):
     """Join a range of dimensions into one.
 
@@ -441,12 +685,11 @@ def _numbered(modules: Iterable[Any]) -> dict[str, Any]:
 
 def _pair(element: Any, position: int) -> tuple[str, Any]:
     if not isinstance(element, Iterable):
-        raise TypeError(f"jaxnn.ModuleDict: element {position} is no pair, got {element!r}")
+        raise TypeError(f"jaxnn: element {position} must be a (name, value) pair, got {element!r}")
     pair = tuple(element)
     if len(pair) != 2:
         raise ValueError(
-            f"jaxnn.ModuleDict: element {position} must be a (name, module) pair, got "
-            f"{len(pair)} items"
+            f"jaxnn: element {position} must be a (name, value) pair, got {len(pair)} items"
         )
     return pair
 

@@ -1,19 +1,21 @@
-"""The linear layer, and the layer that does nothing."""
+"""Linear and bilinear layers, and the layer that does nothing."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
-from jaxtyping import Array, Num
+from jaxtyping import Array, Float, Num
 
 from .. import functional as F
 from .. import init
 from .._checks import check_int
+from ._lazy import LazyModule
 from ._module import Module, parameter_dtype, parameter_key
 
 
@@ -97,6 +99,135 @@ class Linear(Module):
             f"in_features={self.in_features}, out_features={self.out_features}, "
             f"bias={self.bias is not None}"
         )
+
+
+class Bilinear(Module):
+    """Apply a bilinear form to the last dimensions of two inputs.
+
+    y_o = sum_ij x1_i W_oij x2_j + b_o
+
+    Shapes: (*batch, in1_features), (*batch, in2_features) -> (*batch, out_features).
+
+    Args:
+        in1_features: size of the first input's last dimension.
+        in2_features: size of the second input's last dimension.
+        out_features: size of the output's last dimension.
+        bias: whether there is a bias b.
+        dtype: the parameters' dtype, which the inputs must have too.
+        rngs: where the parameters are drawn from.
+
+    Attributes:
+        weight: W, of shape (out_features, in1_features, in2_features), drawn from U(-k, k) with
+            k = 1 / sqrt(in1_features).
+        bias: b, of shape (out_features), drawn likewise; or None.
+
+    Raises:
+        ValueError: if there is no `rngs`, or a size is not positive (`out_features`: negative); at
+            the call, if the shapes do not fit.
+        TypeError: at the call, if the inputs' dtypes are not that of the parameters.
+
+    Source: torch.nn.Bilinear.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> import jaxnn
+        >>> layer = jaxnn.Bilinear(20, 30, 40, rngs=nnx.Rngs(0))
+        >>> layer(jnp.ones((128, 20)), jnp.ones((128, 30))).shape
+        (128, 40)
+    """
+
+    def __init__(
+        self,
+        in1_features: int,
+        in2_features: int,
+        out_features: int,
+        bias: bool = True,
+        *,
+        dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs | None = None,
+    ) -> None:
+        self.in1_features = check_int(in1_features, "in1_features", "jaxnn.Bilinear", minimum=1)
+        self.in2_features = check_int(in2_features, "in2_features", "jaxnn.Bilinear", minimum=1)
+        self.out_features = check_int(out_features, "out_features", "jaxnn.Bilinear", minimum=0)
+        resolved = parameter_dtype(self, dtype)
+        weight_key, bias_key = jax.random.split(parameter_key(self, rngs))
+        k = 1 / math.sqrt(self.in1_features)
+        shape = (self.out_features, self.in1_features, self.in2_features)
+        self.weight = nnx.Param(init.uniform(weight_key, shape, resolved, a=-k, b=k))
+        self.bias = (
+            nnx.Param(init.uniform(bias_key, shape[:1], resolved, a=-k, b=k))
+            if bias
+            else nnx.data(None)
+        )
+
+    def __call__(
+        self,
+        input1: Float[Array, "*batch in1_features"],
+        input2: Float[Array, "*batch in2_features"],
+    ) -> Float[Array, "*batch out_features"]:
+        """Return the form's value for each pair of vectors."""
+        bias = None if self.bias is None else self.bias[...]
+        return F.bilinear(input1, input2, self.weight[...], bias)
+
+    def extra_repr(self) -> str:
+        """Return the sizes."""
+        return (
+            f"in1_features={self.in1_features}, in2_features={self.in2_features}, "
+            f"out_features={self.out_features}, bias={self.bias is not None}"
+        )
+
+
+class LazyLinear(LazyModule, Linear):
+    """`Linear`, whose `in_features` is the size of the last dimension of its first input.
+
+    It becomes a `Linear` at its first call, which must be eager, or when a state dict is loaded.
+
+    Args:
+        out_features: size of the output's last dimension.
+        bias: whether there is a bias.
+        dtype: the parameters' dtype, which the input must have too.
+        rngs: where the parameters will be drawn from.
+
+    Raises:
+        ValueError: if there is no `rngs`; if the first call is under a transformation such as jit.
+
+    Source: torch.nn.LazyLinear.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> import jaxnn
+        >>> layer = jaxnn.LazyLinear(3, rngs=nnx.Rngs(0))
+        >>> layer(jnp.ones((2, 5))).shape
+        (2, 3)
+        >>> layer
+        Linear(in_features=5, out_features=3, bias=True)
+    """
+
+    cls_to_become = Linear
+    channels_argument = "in_features"
+
+    def __init__(
+        self,
+        out_features: int,
+        bias: bool = True,
+        *,
+        dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs | None = None,
+    ) -> None:
+        self._init_lazy(rngs, out_features=out_features, bias=bias, dtype=dtype)
+
+    def channels_of_input(self, input: jax.Array) -> int:
+        """Return the size of the last dimension."""
+        if input.ndim == 0:
+            raise ValueError("jaxnn.LazyLinear: `input` must have a last dimension, got a scalar")
+        return input.shape[-1]
+
+    def channels_of_state(self, shapes: Mapping[str, tuple[int, ...]]) -> int | None:
+        """Return the weight's second dimension."""
+        weight = shapes.get("weight", ())
+        return weight[1] if len(weight) == 2 else None
 
 
 def draw_weight_and_bias(

@@ -12,13 +12,13 @@ from jaxtyping import Array, Bool, Int
 
 import jaxnn
 
-Make = Callable[[type[Any]], type[Any]]
+Make = Callable[[Any], Any]
 
 MUTANTS: dict[str, Make] = {}
 
 
 def mutant(*ids: str) -> Callable[[Make], Make]:
-    """Register a function from the right layer to a wrong one, under one or more ids."""
+    """Register a function from the right layer (or function) to a wrong one, under its ids."""
 
     def register(make: Make) -> Make:
         for id_ in ids:
@@ -30,9 +30,10 @@ def mutant(*ids: str) -> Callable[[Make], Make]:
     return register
 
 
-def build(id_: str) -> type[Any]:
-    """Return the wrong layer with this id."""
-    layer = getattr(jaxnn, id_.partition(".")[0])
+def build(id_: str) -> Any:
+    """Return the wrong layer, or function, with this id."""
+    name = id_.partition(".")[0]
+    layer = getattr(jaxnn, name, None) or getattr(jaxnn.functional, name)
     wrong = MUTANTS[id_](layer)
     # A mutant may construct with **options; its users look at the layer's own signature.
     wrong.__signature__ = inspect.signature(layer)
@@ -89,5 +90,6 @@ from . import (  # noqa: E402
     embedding,  # noqa: F401
     linear,  # noqa: F401
     normalization,  # noqa: F401
+    padding,  # noqa: F401
     pooling,  # noqa: F401
 )

@@ -21,3 +21,21 @@ def column_major(layer):
             return input.transpose(order).reshape(output.shape)
 
     return Mutant
+
+
+@mutant("Unflatten.M01")
+def unflattened_column_major(layer):
+    class Mutant(layer):
+        def __call__(self, input):
+            output = super().__call__(input)
+            start, count = self.dim % input.ndim, len(self.unflattened_size)
+            order = list(range(output.ndim))
+            order[start : start + count] = order[start : start + count][::-1]
+            return input.reshape([output.shape[axis] for axis in order]).transpose(order)
+
+    return Mutant
+
+
+@mutant("Unflatten.M02")
+def always_the_last_dimension(layer):
+    return reconfigured(layer, dim=-1)
