@@ -90,3 +90,26 @@ def accumulation_dtype(dtype: DTypeLike) -> np.dtype[Any]:
     resolved = np.dtype(dtype)
     is_narrow = jnp.issubdtype(resolved, jnp.floating) and resolved.itemsize < 4
     return np.dtype(np.float32) if is_narrow else resolved
+
+
+def check_parameters(
+    input: jax.Array, given: dict[str, jax.Array], shape: tuple[int, ...], layer: str
+) -> None:
+    """Refuse parameters of a normalisation that do not fit its input.
+
+    They are all of the input's dtype, or all of that in which it is accumulated.
+    """
+    allowed = {input.dtype, accumulation_dtype(input.dtype)}
+    dtypes = {name: array.dtype for name, array in given.items()}
+    if len(set(dtypes.values())) > 1 or not set(dtypes.values()) <= allowed:
+        listed = ", ".join(f"`{name}` is {dtype}" for name, dtype in dtypes.items())
+        raise TypeError(
+            f"{layer}: for an input of {input.dtype}, the parameters and statistics must all be "
+            f"of {' or all of '.join(sorted(map(str, allowed)))}, but {listed}"
+        )
+    for name, array in given.items():
+        if array.shape != shape:
+            raise ValueError(
+                f"{layer}: `{name}` must have shape {shape} for an input of shape {input.shape}, "
+                f"got {array.shape}"
+            )

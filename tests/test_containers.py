@@ -137,6 +137,98 @@ MODULE_DICT: dict[str, Callable[[Any, Callable[[int], Any]], Any]] = {
 }
 
 
+def parameter(tag: int) -> Any:
+    return jnp.full((1,), float(tag))
+
+
+def torch_parameter(tag: int) -> Any:
+    return torch.nn.Parameter(torch.full((1,), float(tag)))
+
+
+PARAMETER_LIST: dict[str, Callable[[Any, Callable[[int], Any]], Any]] = {
+    "twelve": lambda nn, p: nn.ParameterList(p(i) for i in range(12)),
+    "other values": lambda nn, p: nn.ParameterList([p(0), 3, "text", None, p(1)]),
+    "number": lambda nn, p: nn.ParameterList(3),
+    "one array": lambda nn, p: nn.ParameterList(p(0)),
+    "another list": lambda nn, p: nn.ParameterList(nn.ParameterList([p(0), p(1)])),
+    "slice": lambda nn, p: nn.ParameterList([p(i) for i in range(4)])[1:3],
+    "negative index": lambda nn, p: nn.ParameterList([nn.ParameterList([p(0), p(1)])[-1]]),
+    "index out of range": lambda nn, p: nn.ParameterList([p(0)])[1],
+    "string index": lambda nn, p: nn.ParameterList([p(0)])["0"],
+    "set": lambda nn, p: applied("__setitem__", -1, p(9))(nn.ParameterList([p(0), p(1)])),
+    "append": lambda nn, p: nn.ParameterList([p(0)]).append(p(1)),
+    "extend": lambda nn, p: nn.ParameterList([p(0)]).extend(iter([p(1), p(2)])),
+    "extend by an array": lambda nn, p: nn.ParameterList([p(0)]).extend(p(1)),
+    "iadd": lambda nn, p: nn.ParameterList([p(0)]).__iadd__([p(1)]),
+}
+
+PARAMETER_DICT: dict[str, Callable[[Any, Callable[[int], Any]], Any]] = {
+    "a dict is sorted": lambda nn, p: nn.ParameterDict({"z": p(0), "10": p(1), "2": p(2)}),
+    "an ordered dict is not": lambda nn, p: nn.ParameterDict(OrderedDict(z=p(0), a=p(1))),
+    "pairs": lambda nn, p: nn.ParameterDict([("b", p(0)), ["a", p(1)]]),
+    "bad pair": lambda nn, p: nn.ParameterDict([("b", p(0), p(1))]),
+    "no pair": lambda nn, p: nn.ParameterDict([3]),
+    "a number": lambda nn, p: nn.ParameterDict(3),
+    "dot": lambda nn, p: nn.ParameterDict({"a.b": p(0)}),
+    "empty name": lambda nn, p: nn.ParameterDict({"": p(0)}),
+    "keys": lambda nn, p: nn.ParameterDict({"keys": p(0)}),
+    "number as a name": lambda nn, p: nn.ParameterDict({1: p(0)}),
+    "update": lambda nn, p: applied("update", {"a": p(2), "c": p(3)})(
+        nn.ParameterDict({"a": p(0), "b": p(1)})
+    ),
+    "pop": lambda nn, p: applied("pop", "a")(nn.ParameterDict({"a": p(0), "b": p(1)})),
+    "popitem": lambda nn, p: applied("popitem")(nn.ParameterDict({"a": p(0), "b": p(1)})),
+    "popitem of none": lambda nn, p: nn.ParameterDict().popitem(),
+    "setdefault": lambda nn, p: applied("setdefault", "a", p(5))(nn.ParameterDict({"b": p(1)})),
+    "del": lambda nn, p: applied("__delitem__", "b")(nn.ParameterDict({"a": p(0), "b": p(1)})),
+    "clear": lambda nn, p: applied("clear")(nn.ParameterDict({"a": p(0)})),
+    "copy": lambda nn, p: nn.ParameterDict(OrderedDict(z=p(0), a=p(1))).copy(),
+    "or": lambda nn, p: nn.ParameterDict({"a": p(0)}) | nn.ParameterDict({"b": p(1)}),
+    "ior": lambda nn, p: nn.ParameterDict({"a": p(0)}).__ior__({"b": p(1)}),
+    "reversed": lambda nn, p: nn.ParameterDict(
+        [(name, p(0)) for name in reversed(nn.ParameterDict({"a": p(0), "b": p(1)}))]
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        pytest.param(operation, id=f"{kind}: {name}")
+        for kind, operations in (
+            ("ParameterList", PARAMETER_LIST),
+            ("ParameterDict", PARAMETER_DICT),
+        )
+        for name, operation in operations.items()
+    ],
+)
+def test_operation_on_parameters_as_in_torch(
+    operation: Callable[[Any, Callable[[int], Any]], Any],
+) -> None:
+    libraries: list[Library] = [(jaxnn, parameter), (torch.nn, torch_parameter)]
+    ours, theirs = (run(library, operation) for library in libraries)
+    assert ours == theirs
+    if isinstance(ours, dict):
+        assert list(ours) == list(theirs)
+
+
+def test_parameters_are_trained_and_keep_their_kind() -> None:
+    class Net(jaxnn.Module):
+        def __init__(self) -> None:
+            self.scales = jaxnn.ParameterList([jnp.ones(2), jaxnn.Frozen(jnp.ones(2)), "text"])
+
+        def __call__(self, input: Any) -> Any:
+            return self.scales[0] * self.scales[1] * input
+
+    net = nnx.merge(*nnx.split(Net()))
+    assert list(jaxnn.state_dict(net)) == ["scales.0", "scales.1"]
+    gradient = nnx.grad(lambda net: net(jnp.array([2.0, 3.0])).sum())(net)
+    np.testing.assert_array_equal(jax.tree.leaves(gradient), [[2.0, 3.0]])
+    assert net.scales[2] == "text"
+    with pytest.raises(TypeError, match="not called"):
+        net.scales(1)
+
+
 @pytest.mark.parametrize(
     "operation",
     [

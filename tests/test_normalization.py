@@ -214,3 +214,52 @@ def test_refusals() -> None:
             make()
     assert layer(3).eval()(x[:1, :, :1, :1]).shape == (1, 3, 1, 1)
     assert layer(3, eps=0.0).eval()(x).shape == x.shape
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_rms_norm_of_small_values_has_the_eps_of_float32(dtype: str) -> None:
+    # The float64 oracle of the specification has another eps, so this is compared with torch.
+    x = torch.tensor([[0.0, 2.0**-12]]).to(getattr(torch, dtype))
+    expected = torch.nn.RMSNorm(1, dtype=x.dtype)(x.T).float().detach().numpy()
+    ours = jaxnn.RMSNorm(1, dtype=dtype)(jnp.asarray(x.T.float().numpy()).astype(dtype))
+    np.testing.assert_allclose(ours.astype(jnp.float32), expected, rtol=1e-6)
+
+
+def test_sync_batch_norm_over_a_mapped_axis_is_batch_norm_over_the_whole_batch() -> None:
+    x = jnp.asarray(np.random.default_rng(0).standard_normal((4, 3, 5, 2)), jnp.float32)
+    whole = jaxnn.BatchNorm2d(5)
+    expected = whole(x.reshape(12, 5, 2, 1)).reshape(x.shape)
+    graphdef, state = nnx.split(jaxnn.SyncBatchNorm(5, axis_name="device"))
+
+    def step(part: jax.Array) -> tuple[jax.Array, nnx.State]:
+        layer = nnx.merge(graphdef, state, copy=True)
+        return layer(part), nnx.state(layer, nnx.BatchStat)
+
+    output, statistics = jax.vmap(step, axis_name="device")(x)
+    np.testing.assert_allclose(output, expected, rtol=1e-5, atol=1e-6)
+    for name in ("running_mean", "running_var"):
+        for own in statistics[name][...]:
+            np.testing.assert_allclose(own, getattr(whole, name)[...], rtol=1e-5, atol=1e-7)
+
+
+def test_batch_norms_are_converted_with_their_state() -> None:
+    net = jaxnn.Sequential(
+        jaxnn.Sequential(jaxnn.BatchNorm2d(3, momentum=0.3, eps=0.1)), jaxnn.ReLU()
+    )
+    x = jnp.asarray(np.random.default_rng(0).standard_normal((4, 3, 5, 2)), jnp.float32)
+    net(x)
+    before = jaxnn.state_dict(net)
+    converted = jaxnn.SyncBatchNorm.convert_sync_batchnorm(nnx.clone(net), axis_name="device")
+    assert isinstance(converted[0][0], jaxnn.SyncBatchNorm)
+    assert converted[0][0].axis_name == "device"
+    assert list(jaxnn.state_dict(converted)) == list(before)
+    np.testing.assert_array_equal(converted.eval()(x), net.eval()(x))
+    alone = jaxnn.SyncBatchNorm.convert_sync_batchnorm(jaxnn.BatchNorm1d(3))
+    assert repr(alone) == repr(torch.nn.SyncBatchNorm(3))
+    with pytest.raises(ValueError, match="axis_name"):
+        jaxnn.SyncBatchNorm(3, process_group=object())
+
+
+def test_instance_norm_warns_of_channels_that_do_not_matter() -> None:
+    with pytest.warns(UserWarning, match="num_features=3"):
+        jaxnn.InstanceNorm1d(3)(jnp.ones((2, 4, 5)))

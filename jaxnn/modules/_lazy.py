@@ -7,9 +7,14 @@ from typing import Any, ClassVar
 
 import jax
 from flax import nnx
+from flax.nnx import tracers
 
 from .._checks import check_array
 from ._module import Module, RandomSource, fork_stream
+
+
+_OUTSIDE = tracers.current_jax_trace()
+"""What Flax calls the trace where no transformation is under way, as when this is imported."""
 
 
 class LazyModule(Module):
@@ -31,13 +36,13 @@ class LazyModule(Module):
     rngs: nnx.RngStream | None
 
     def _init_lazy(self, rngs: RandomSource | None, channels: int = 1, **options: Any) -> None:
-        """Construct as `cls_to_become` for some number of channels, and forget its arrays."""
-        self.rngs = nnx.data(fork_stream(type(self).__name__, rngs, "params"))
+        """Take the attributes of a `cls_to_become` of some number of channels, but its arrays."""
+        stream = fork_stream(type(self).__name__, rngs, "params")
+        drawn = {} if stream is None else {"rngs": stream.fork()}
+        vars(self).update(vars(self.cls_to_become(channels, **options, **drawn)))
+        self.rngs = nnx.data(stream)
         frozen = {n: tuple(v) if isinstance(v, list) else v for n, v in options.items()}
         self._options = tuple(frozen.items())
-        drawn = {} if self.rngs is None else {"rngs": self.rngs.fork()}
-        construct: Any = self.cls_to_become.__init__
-        construct(self, channels, **options, **drawn)
         for name in self._lazy_names():
             setattr(self, name, nnx.data(None))
         setattr(self, self.channels_argument, 0)
@@ -63,8 +68,7 @@ class LazyModule(Module):
                 input has no such dimension.
         """
         name = type(self).__name__
-        held = [input, *jax.tree.leaves(nnx.state(self))]
-        if any(isinstance(value, jax.core.Tracer) for value in held):
+        if tracers.current_jax_trace() != _OUTSIDE:
             raise ValueError(
                 f"jaxnn.{name} has no parameters yet, and those that it drew inside a "
                 "transformation (jit, grad, vmap ...) would be lost: call it once outside, or "

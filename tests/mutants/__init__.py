@@ -45,7 +45,8 @@ def reconfigured(layer: type[Any], **changes: Any) -> type[Any]:
     parameters = inspect.signature(layer).parameters
 
     class Mutant(layer):
-        def __init__(self, **options: Any) -> None:
+        def __init__(self, *values: Any, **options: Any) -> None:
+            options.update(zip(parameters, values, strict=False))
             for name, change in changes.items():
                 given = options.get(name, parameters[name].default)
                 options[name] = change(given) if callable(change) else change
@@ -71,6 +72,18 @@ def with_parameter(layer: type[Any], name: str, change: Callable[[Array], Array]
     return Mutant
 
 
+def becoming(make: Make) -> Make:
+    """Return the mutation of a lazy layer whose layer to become is mutated."""
+
+    def make_lazy(layer: Any) -> Any:
+        class Mutant(layer):
+            cls_to_become = make(layer.cls_to_become)
+
+        return Mutant
+
+    return make_lazy
+
+
 def last_of_equals(ids: Int[Array, "*lead n"]) -> Bool[Array, "*lead n"]:
     """Return where the last axis holds a number that does not come again."""
     later = jnp.triu(jnp.ones((ids.shape[-1],) * 2, bool), 1)
@@ -92,4 +105,7 @@ from . import (  # noqa: E402
     normalization,  # noqa: F401
     padding,  # noqa: F401
     pooling,  # noqa: F401
+    pooling_fractional,  # noqa: F401
+    pooling_inverse,  # noqa: F401
+    vision,  # noqa: F401
 )

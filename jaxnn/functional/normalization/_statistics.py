@@ -1,0 +1,176 @@
+"""Statistics of an array over all dimensions but one, and the normalisation by them."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+
+def along(vector: jax.Array, like: jax.Array, dim: int = 1) -> jax.Array:
+    """Return the vector in the shape of `like`, along dimension `dim`."""
+    return lax.broadcast_in_dim(vector, like.shape, (dim,))
+
+
+@partial(jax.jit, inline=True)
+def normalize_by(
+    input: jax.Array,
+    mean: jax.Array,
+    var: jax.Array,
+    weight: jax.Array,
+    bias: jax.Array,
+    eps: jax.Array,
+) -> jax.Array:
+    """Normalise each channel, dimension 1, by the given statistics, which have no gradient."""
+    x, weight, bias = (array.astype(eps.dtype) for array in (input, weight, bias))
+    mean, var = (lax.stop_gradient(array).astype(eps.dtype) for array in (mean, var))
+    scale = weight * lax.rsqrt(var + eps)
+    y = (x - along(mean, x)) * along(scale, x) + along(bias, x)
+    return y.astype(input.dtype)
+
+
+class Statistics(NamedTuple):
+    """Statistics of each element of one dimension over all others: the mean is `shift + offset`."""
+
+    shift: jax.Array
+    offset: jax.Array
+    var: jax.Array
+    unbiased_var: jax.Array
+
+
+def count_of(input: jax.Array, dim: int, names: tuple[str, ...]) -> Any:
+    """Return the number of values that a statistic is of; symbolic where a size is."""
+    local = math.prod((*input.shape[:dim], *input.shape[dim + 1 :]))
+    return local * lax.psum(1, names) if names else local
+
+
+def _means(
+    arrays: tuple[jax.Array, ...], dim: int, count: jax.Array, names: tuple[str, ...]
+) -> tuple[jax.Array, ...]:
+    others = tuple(axis for axis in range(arrays[0].ndim) if axis != dim)
+    sums = tuple(array.sum(others) for array in arrays)
+    sums = lax.psum(sums, names) if names else sums
+    return tuple(total / count for total in sums)
+
+
+def _statistics(input: jax.Array, dim: int, dtype: Any, names: tuple[str, ...]) -> Statistics:
+    x = input.astype(dtype)
+    count = jnp.asarray(count_of(input, dim, names)).astype(dtype)
+    # The mean of squares less the square of the mean would cancel; and a mean that is large
+    # against the deviation cannot be held exactly. So a first mean is subtracted, which is exact,
+    # and both moments are taken of the rest.
+    (shift,) = _means((x,), dim, count, names)
+    centred = x - along(shift, x, dim)
+    offset, square = _means((centred, centred * centred), dim, count, names)
+    var = square - offset * offset
+    # Below this the offset is the rounding of its own sum, and the first mean is the better one.
+    noise = 8 * jnp.finfo(dtype).eps * jnp.sqrt(square)
+    offset = jnp.where(jnp.abs(offset) <= noise, jnp.zeros_like(offset), offset)
+    return Statistics(shift, offset, var, var * (count / (count - 1)))
+
+
+@partial(jax.jit, static_argnames=("dim", "names"), inline=True)
+def normalize_by_own_statistics(
+    input: jax.Array,
+    weight: jax.Array,
+    bias: jax.Array,
+    eps: jax.Array,
+    dim: int,
+    names: tuple[str, ...] = (),
+) -> tuple[jax.Array, Statistics]:
+    """Normalise each element of dimension `dim` by its own statistics, and return them.
+
+    y = (x - mean) / sqrt(var + eps) * weight + bias, with the statistics over all other dimensions
+    and over the mapped axes `names`. The gradient goes through them, not through those returned.
+    """
+    return _normalize_by_own(input, weight, bias, eps, dim, names)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(4, 5))
+def _normalize_by_own(
+    input: jax.Array,
+    weight: jax.Array,
+    bias: jax.Array,
+    eps: jax.Array,
+    dim: int,
+    names: tuple[str, ...],
+) -> tuple[jax.Array, Statistics]:
+    statistics = _statistics(input, dim, eps.dtype, names)
+    scale = weight.astype(eps.dtype) * lax.rsqrt(statistics.var + eps)
+    centred = _centred(input, dim, statistics)
+    y = centred * along(scale, input, dim) + along(bias.astype(eps.dtype), input, dim)
+    return y.astype(input.dtype), statistics
+
+
+@_normalize_by_own.defjvp
+def _normalize_by_own_jvp(
+    dim: int,
+    names: tuple[str, ...],
+    primals: tuple[jax.Array, ...],
+    tangents: tuple[jax.Array, ...],
+) -> tuple[tuple[jax.Array, Statistics], tuple[jax.Array, Statistics]]:
+    input, weight, _, eps = primals
+    # The statistics that leave have no derivative; those in the derivative itself do, for a second
+    # one, and so are not taken from there.
+    statistics = _statistics(input, dim, eps.dtype, names)
+    # Without the checkpoint, the normalised input would be kept for the backward pass, beside the
+    # input; it is made again from the statistics.
+    derivative = jax.checkpoint(partial(_derivative, dim, names), prevent_cse=False)
+    d_output = derivative(input, weight, eps, statistics, tangents)
+    no_change = jax.tree.map(jnp.zeros_like, statistics)
+    return _normalize_by_own(*primals, dim, names), (d_output, no_change)
+
+
+def _derivative(
+    dim: int,
+    names: tuple[str, ...],
+    input: jax.Array,
+    weight: jax.Array,
+    eps: jax.Array,
+    statistics: Statistics,
+    tangents: tuple[jax.Array, ...],
+) -> jax.Array:
+    """The derivative of the output, linear in the tangents.
+
+    Collected so that its transpose reduces the output's cotangent twice, and no more.
+    """
+    d_input, d_weight, d_bias = (tangent.astype(eps.dtype) for tangent in tangents[:3])
+    inverse = lax.rsqrt(statistics.var + eps)
+    normalized = _centred(input, dim, statistics) * along(inverse, input, dim)
+    count = jnp.asarray(count_of(input, dim, names)).astype(eps.dtype)
+    d_mean, d_along = _means((d_input, normalized * d_input), dim, count, names)
+    scale = weight.astype(eps.dtype) * inverse
+    constant = d_bias - scale * d_mean
+    slope = d_weight - scale * (d_along + inverse * tangents[3] / 2)
+    d_output = (
+        along(scale, input, dim) * d_input
+        + along(constant, input, dim)
+        + normalized * along(slope, input, dim)
+    )
+    return d_output.astype(input.dtype)
+
+
+def _centred(input: jax.Array, dim: int, statistics: Statistics) -> jax.Array:
+    x = input.astype(statistics.shift.dtype)
+    return (x - along(statistics.shift, x, dim)) - along(statistics.offset, x, dim)
+
+
+@partial(jax.jit, inline=True)
+def updated(
+    running_mean: jax.Array,
+    running_var: jax.Array,
+    batch: Statistics,
+    momentum: jax.Array,
+    kept: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+    """Return the running statistics after a batch, as `kept` of the old and `momentum` of it."""
+
+    def mix(running: jax.Array, new: jax.Array) -> jax.Array:
+        mixed = kept * running.astype(kept.dtype) + momentum * new
+        return lax.stop_gradient(mixed.astype(running.dtype))
+
+    return mix(running_mean, batch.shift + batch.offset), mix(running_var, batch.unbiased_var)
