@@ -117,6 +117,8 @@ def _expressions(spec: LayerSpec) -> Iterator[tuple[str, str, set[str]]]:
             yield f"bound of {item['name']}", item["bound"], known
     for item in (*data["outputs"], *data.get("state", ())):
         shape = item["shape"] if isinstance(item["shape"], list) else []
+        if isinstance(item["shape"], str) and not item["shape"].startswith("same_as("):
+            shape = [item["shape"]]
         for size in map(str, shape):
             if size != "*":
                 yield f"shape of {item['name']}", size.rstrip("?"), at_call
@@ -195,6 +197,8 @@ def has_type(value: Any, declared: str) -> bool:
 
     >>> has_type([2, 3], "int|int2"), has_type(True, "int"), has_type("inf", "float")
     (True, False, True)
+    >>> has_type([None, 3], "int2?"), has_type([None, 3], "int2"), has_type([0.5, 1], "float2")
+    (True, False, True)
     """
     return any(_is(value, kind) for kind in declared.split("|"))
 
@@ -212,9 +216,12 @@ def _is(value: Any, kind: str) -> bool:
         return value in ("inf", "-inf", "nan") or (
             isinstance(value, int | float) and not isinstance(value, bool)
         )
-    if not isinstance(value, list) or not all(_is(item, "int") for item in value):
+    match = re.fullmatch(r"(int|float)([*\d])(\??)", kind)
+    if match is None or not isinstance(value, list):
         return False
-    return kind == "int*" or len(value) == int(kind.removeprefix("int"))
+    element, count, nullable = match.groups()
+    items = [item for item in value if not (nullable and item is None)]
+    return all(_is(item, element) for item in items) and count in ("*", str(len(value)))
 
 
 # --- cases ----------------------------------------------------------------------------------

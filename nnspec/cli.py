@@ -425,10 +425,11 @@ def _print_tensors(backend: Backend, oracle: Oracle | None, case: ResolvedCase) 
 
 def _record(options: argparse.Namespace) -> int:
     specs, folder = _specs(options), _folder(options)
-    chosen = [s for s in specs.values() if not options.layer or s.name in options.layer]
-    unknown = set(options.layer) - set(specs)
-    if unknown:
-        raise UserError(f"no layer {sorted(unknown)[0]!r} in the specification")
+    for pattern in options.layer:
+        if not fnmatch.filter(specs, pattern):
+            raise UserError(f"no layer {pattern!r} in the specification")
+    wanted = options.layer or ["*"]
+    chosen = [s for s in specs.values() if any(fnmatch.fnmatch(s.name, p) for p in wanted)]
     lock = golden.read_lock(folder)
     recordings = {}
     changed = unsound = 0

@@ -24,10 +24,16 @@ from rich.progress import Progress
 from . import expression
 from .backend import Backend
 from .checks import has_type
-from .document import LayerSpec
+from .document import LayerSpec, match_dims
 from .judge import Verdict, judge
 from .oracle import LiveOracle
-from .resolve import call_functions, call_scope, resolve_tensor, with_first_dimensions
+from .resolve import (
+    call_functions,
+    call_scope,
+    resolve_tensor,
+    state_shape,
+    with_first_dimensions,
+)
 
 DEFAULT_VALUES = ({"gen": "lattice"}, {"gen": "lattice", "bits": 2}, {"gen": "permutation"})
 
@@ -73,11 +79,13 @@ def parameter_values(param: Mapping[str, Any], number_of: int) -> st.SearchStrat
             choices.append(st.booleans())
         elif kind == "int":
             choices.append(st.integers(-1, max([3, *whole]) + 1))
-        elif kind.startswith("int") and kind != "int*":
-            size = int(kind[3:] or 1)
-            choices.append(st.lists(st.sampled_from(whole or [1, 2]), min_size=size, max_size=size))
         elif kind == "float" and samples:
             choices.append(st.sampled_from(_between(samples)))
+        elif kind[-1].isdigit() or kind.endswith("?"):
+            size = int(kind.rstrip("?")[-1])
+            items = _between(samples) if kind.startswith("float") else whole or [1, 2]
+            items = [*items, None] if kind.endswith("?") else items
+            choices.append(st.lists(st.sampled_from(items), min_size=size, max_size=size))
     if "choices" in param:
         choices.append(st.sampled_from(param["choices"]))
     return st.one_of(choices)
@@ -148,10 +156,11 @@ def _input(
     """Shape and dtype of one input: dimensions from the file's samples, at times a wrong one."""
     names = {**spec.full_params(params), **(_scope(spec, params) or {})}
     shape: list[int] = []
-    optional = draw(st.booleans())
     for entry in map(str, item["shape"]):
         name = entry.rstrip("?")
-        if entry.endswith("?") and not optional:
+        if entry.endswith("?") and entry not in sizes:
+            sizes[entry] = draw(st.booleans())  # there in all inputs, or in none
+        if not sizes.get(entry, True):
             continue
         if name.isidentifier() or name == "*":
             if name in names:
@@ -164,6 +173,8 @@ def _input(
             size = _evaluate(name, {**names, **sizes}, spec)
         if isinstance(size, str):
             shape += _evaluate(size, {}) or []
+        elif isinstance(size, list):
+            shape += [n if isinstance(n, int) and 0 <= n < 64 else 1 for n in size]
         else:
             shape.append(size if isinstance(size, int) and 0 <= size < 64 else 1)
     fault = draw(st.integers(0, 24))
@@ -203,10 +214,12 @@ def fill(spec: LayerSpec, configuration: Mapping[str, Any], example: int) -> dic
     values = spec.data.get("fuzz", {}).get("values", DEFAULT_VALUES)
     chosen = values[example % len(values)]
     names = spec.full_params(configuration["params"])
+    names |= _scope(spec, configuration["params"]) or {}
     inputs_by_name = {i["name"]: i for i in spec.data["inputs"]}
     steps = []
     for index, step in enumerate(configuration["steps"]):
         inputs = {}
+        sizes = _dimensions(spec, step, names)
         for position, (name, block) in enumerate(step["inputs"].items()):
             where = {"shape": block["shape"], "seed": 1000 * example + 10 * index + position}
             if block["dtype"] == "T":
@@ -223,7 +236,7 @@ def fill(spec: LayerSpec, configuration: Mapping[str, Any], example: int) -> dic
             else:
                 bound = 100
                 if "bound" in inputs_by_name[name]:
-                    bound = _evaluate(inputs_by_name[name]["bound"], names, spec) or 1
+                    bound = _evaluate(inputs_by_name[name]["bound"], sizes, spec) or 1
                     bound = max(bound, 1) + (2 if block["bad_id"] else 0)
                 low = (
                     -1 if block["bad_id"] and example % 2 and "bound" in inputs_by_name[name] else 0
@@ -247,6 +260,19 @@ def fill(spec: LayerSpec, configuration: Mapping[str, Any], example: int) -> dic
     return _with_expected_error(spec, case, configuration["dtype"])
 
 
+def _dimensions(
+    spec: LayerSpec, step: Mapping[str, Any], names: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The names with the call's dimensions and options, null where none is given."""
+    defaults = {item["name"]: item.get("default") for item in spec.data.get("arguments", ())}
+    names = {**names, **defaults, **step.get("arguments", {})}
+    for item in spec.data["inputs"]:
+        if item["name"] in step["inputs"]:
+            shape = tuple(step["inputs"][item["name"]]["shape"])
+            names |= match_dims(item["shape"], shape, names)
+    return names
+
+
 def _state(spec: LayerSpec, configuration: Mapping[str, Any], example: int) -> dict[str, Any]:
     names = _scope(spec, configuration["params"])
     if names is None:
@@ -255,7 +281,12 @@ def _state(spec: LayerSpec, configuration: Mapping[str, Any], example: int) -> d
     names = with_first_dimensions(spec, names, {n: block["shape"] for n, block in first.items()})
     blocks = {}
     for position, item in enumerate(spec.active(spec.data.get("state", ()), names)):
-        shape = [_evaluate(str(size), names, spec) for size in item["shape"]]
+        if "lazy" in item and not isinstance(item["init"], Mapping):
+            continue  # known once it appears; a load would take the first call's part
+        try:
+            shape = list(state_shape(spec, item, names))
+        except expression.ExpressionError:
+            continue
         if item.get("dtype", "T") == "T" and all(isinstance(n, int) and n >= 0 for n in shape):
             gen = (
                 "lattice_positive" if item["init"] == 1 and item["kind"] == "buffer" else "lattice"

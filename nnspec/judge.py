@@ -15,7 +15,7 @@ from .backend import Backend, BackendDied, Instance, Refused, StepResult, Unsupp
 from .document import LayerSpec
 from .oracle import Oracle, StepReference, prepared, tensors_of
 from .properties import check_distribution, check_property
-from .resolve import ResolvedCase, ResolvedStep, call_functions, resolve
+from .resolve import ResolvedCase, ResolvedStep, call_functions, resolve, state_shape
 from .tensors import cast, is_float
 
 VERDICTS = ("pass", "fail", "error", "unsupported", "skip")
@@ -111,7 +111,9 @@ class _Run:
             instance = prepared(self.backend, self.case, self.case.dtype)
         except Refused as refusal:
             raise Wrong(f"construction refused: {refusal}") from None
-        fresh = prepared(self.backend, replace(self.case, state={}), self.case.dtype)
+        fresh = instance
+        if self.case.state or self.spec.lazy:
+            fresh = prepared(self.backend, replace(self.case, state={}), self.case.dtype)
         self._check_initial_state(fresh)
         previous = None
         before = instance.state()
@@ -125,6 +127,8 @@ class _Run:
                 result = instance.run(item.step)
             except Refused as refusal:
                 raise Wrong(f"step {index}: call refused: {refusal}") from None
+            if self.spec.lazy:
+                before = {**result.state, **before}  # what appears has no state before
             self._check_step(index, item, result, before, previous)
             before, previous = result.state, result
 
@@ -173,9 +177,11 @@ class _Run:
         functions = call_functions(self.spec, {})
         for item in specs:
             values = state[item["name"]]
-            shape = [expression.evaluate(str(s), self.case.names, functions) for s in item["shape"]]
-            if list(values.shape) != shape:
-                raise Wrong(f"state {item['name']} has shape {list(values.shape)}, wanted {shape}")
+            shape = state_shape(self.spec, item, self.case.names)
+            if values.shape != shape:
+                raise Wrong(
+                    f"state {item['name']} has shape {list(values.shape)}, wanted {list(shape)}"
+                )
             dtype = self.case.dtype if item.get("dtype", "T") == "T" else item["dtype"]
             if values.dtype.name != dtype:
                 raise Wrong(f"state {item['name']} is {values.dtype.name}, wanted {dtype}")

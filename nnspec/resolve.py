@@ -143,11 +143,18 @@ def _resolve(spec: LayerSpec, case: Mapping[str, Any], dtype: str) -> ResolvedCa
 def state_shapes(spec: LayerSpec, names: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     """The shape of each parameter and buffer that exists under these parameters of the layer."""
     return {
-        item["name"]: tuple(
-            expression.evaluate(str(size), names, spec.functions) for size in item["shape"]
-        )
+        item["name"]: state_shape(spec, item, names)
         for item in spec.active(spec.data.get("state", ()), names)
     }
+
+
+def state_shape(
+    spec: LayerSpec, item: Mapping[str, Any], names: Mapping[str, Any]
+) -> tuple[int, ...]:
+    """The shape of one parameter or buffer: an expression, or a list of them."""
+    shape = item["shape"]
+    text = shape if isinstance(shape, str) else f"[{', '.join(map(str, shape))}]"
+    return tuple(expression.evaluate(text, names, spec.functions))
 
 
 def _check_state(state: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]) -> None:
