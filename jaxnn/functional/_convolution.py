@@ -1,0 +1,341 @@
+"""The core of the convolutions: one bilinear map, written for each platform in its fast way."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from .._checks import accumulation_dtype
+
+# Where a kernel has more taps, or elements in a group, they are not written out one by one.
+_MAX_TAPS = 64
+# Where there are more groups, they are not written out one by one.
+_MAX_GROUPS = 8
+# Up to this many elements (64 MB in float32), a sample is unfolded for a matrix product.
+_MAX_COLUMNS = 2**24
+
+
+class Geometry(NamedTuple):
+    """How the window moves: hashable, and so static under jit."""
+
+    stride: tuple[int, ...]
+    padding: tuple[tuple[int, int], ...]  # negative crops
+    dilation: tuple[int, ...]
+    groups: int
+    input_dilation: tuple[int, ...]  # the step between the input's elements, with zeros between
+
+
+# `inline`, because XLA recognises fewer convolutions in a function that is called.
+@partial(jax.jit, static_argnames="geometry", inline=True)
+def convolve(
+    input: jax.Array, weight: jax.Array, bias: jax.Array | None, geometry: Geometry
+) -> jax.Array:
+    """Convolve (N, in_channels, ...) with (out_channels, in_channels / groups, ...)."""
+    is_float = jnp.issubdtype(input.dtype, jnp.floating)
+    convolution = _bilinear if is_float else _native
+    output = convolution(input, weight, geometry)
+    if bias is not None:
+        wide_bias = bias.astype(output.dtype)
+        output = output + lax.broadcast_in_dim(wide_bias, output.shape, (1,))
+    return output.astype(input.dtype)
+
+
+@partial(jax.jit, static_argnames="geometry", inline=True)
+def convolve_transposed(
+    input: jax.Array, weight: jax.Array, bias: jax.Array | None, geometry: Geometry
+) -> jax.Array:
+    """Convolve with kernels that are stored as those of the convolution which this transposes.
+
+    That is, flipped, and of shape (in_channels, out_channels / groups, ...).
+    """
+    groups, (inputs, outputs, *kernel_size) = geometry.groups, weight.shape
+    grouped = weight.reshape(groups, inputs // groups, outputs, *kernel_size).swapaxes(1, 2)
+    kernels = grouped.reshape(groups * outputs, inputs // groups, *kernel_size)
+    return convolve(input, jnp.flip(kernels, range(2, kernels.ndim)), bias, geometry)
+
+
+def _native(input: jax.Array, weight: jax.Array, geometry: Geometry) -> jax.Array:
+    spatial = "DHW"[3 - len(geometry.stride) :]
+    return lax.conv_general_dilated(
+        input,
+        weight,
+        window_strides=geometry.stride,
+        padding=geometry.padding,
+        lhs_dilation=geometry.input_dilation,
+        rhs_dilation=geometry.dilation,
+        dimension_numbers=(f"NC{spatial}", f"OI{spatial}", f"NC{spatial}"),
+        feature_group_count=geometry.groups,
+    )
+
+
+# On a CPU, XLA is fast at plain convolutions, but slow at grouped ones, at kernels of one tap, and
+# at the weight's gradient. So the values, the derivative through the input and the derivative
+# through the weight, which are one function, linear in each argument, are each written in the way
+# that is fast, the derivatives also when they are transposed to gradients.
+
+_Formulation = Callable[[jax.Array, jax.Array, Geometry], jax.Array]
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(2,))
+def _bilinear(input: jax.Array, weight: jax.Array, geometry: Geometry) -> jax.Array:
+    """The convolution, in the accumulation dtype."""
+    return _by_platform(_values_on_cpu, geometry, input, weight)
+
+
+@_bilinear.defjvp
+def _bilinear_jvp(
+    geometry: Geometry,
+    primals: tuple[jax.Array, jax.Array],
+    tangents: tuple[jax.Array, jax.Array],
+) -> tuple[jax.Array, jax.Array]:
+    input, weight = primals
+    d_input, d_weight = tangents
+    # Checkpointed, since what they derive from `input` is as large as it is, and so that the
+    # choice of the platform is part of the backward pass and no input to it.
+    through_input, through_weight = (
+        jax.checkpoint(partial(_by_platform, on_cpu, geometry), prevent_cse=False)
+        for on_cpu in (_through_input_on_cpu, _through_weight_on_cpu)
+    )
+    d_output = through_input(d_input, weight) + through_weight(input, d_weight)
+    return _bilinear(input, weight, geometry), d_output
+
+
+def _by_platform(
+    on_cpu: _Formulation, geometry: Geometry, input: jax.Array, weight: jax.Array
+) -> jax.Array:
+    wide = accumulation_dtype(input.dtype)
+
+    def cpu(input: jax.Array, weight: jax.Array) -> jax.Array:
+        return _by_phases(on_cpu, input.astype(wide), weight.astype(wide), geometry)
+
+    def default(input: jax.Array, weight: jax.Array) -> jax.Array:
+        return _native(input, weight, geometry).astype(wide)
+
+    return lax.platform_dependent(input, weight, cpu=cpu, default=default)
+
+
+def _by_phases(
+    formulation: _Formulation, input: jax.Array, weight: jax.Array, geometry: Geometry
+) -> jax.Array:
+    """A convolution without zeros between the input's elements, but for each phase of the output.
+
+    Which taps meet zeros depends on an output's position modulo the input's dilation, its phase
+    alone. So each phase is a convolution with the other taps, and its channels stand beside those
+    of the other phases (sub-pixel convolution, https://arxiv.org/abs/1609.05158).
+    """
+    n, phases = len(geometry.stride), geometry.input_dilation
+    if all(count == 1 for count in phases):
+        return formulation(input, weight, geometry)
+    dims = [_phased(i, input.shape[2 + i], weight.shape[2 + i], geometry) for i in range(n)]
+    apart = Geometry(
+        stride=(1,) * n,
+        padding=tuple(dim.padding for dim in dims),
+        dilation=tuple(dim.dilation for dim in dims),
+        groups=geometry.groups,
+        input_dilation=(1,) * n,
+    )
+    output = formulation(input, _phase_kernels(weight, phases, dims), apart)
+    return _interleaved(output, phases)[:, :, *(dim.window for dim in dims)]
+
+
+class _Phased(NamedTuple):
+    """One dimension of a convolution whose phases stand apart."""
+
+    taps: int
+    spread: int  # the dilation that is written out, as zeros between the taps
+    dilation: int  # the dilation that stays one
+    padding: tuple[int, int]
+    window: slice  # where the output lies among the interleaved phases
+
+
+def _phased(i: int, size: int, kernel_size: int, geometry: Geometry) -> _Phased:
+    phases, dilation = geometry.input_dilation[i], geometry.dilation[i]
+    # A dimension without zeros between its elements has one phase, and stays as it is.
+    kept = 1 if phases > 1 else dilation
+    spread = dilation // kept
+    taps = -(-(spread * (kernel_size - 1) + 1) // phases)
+    # The output is a part of the full convolution, whose phases all begin with the input.
+    begin = dilation * (kernel_size - 1) - geometry.padding[i][0]
+    end = (size - 1) * phases + 1 + geometry.padding[i][1]
+    first, last = begin // phases, (end - 1) // phases
+    padding = (kept * (taps - 1) - first, last + 1 - size)
+    return _Phased(taps, spread, kept, padding, slice(begin - phases * first, end - phases * first))
+
+
+def _phase_kernels(weight: jax.Array, phases: Sequence[int], dims: Sequence[_Phased]) -> jax.Array:
+    """Return each phase's taps of the kernels, with the phases last among the output's channels."""
+    n = len(phases)
+    spatial = tuple(range(2, n + 2))
+    widths, split = [(0, 0, 0), (0, 0, 0)], []
+    for size, count, dim in zip(weight.shape[2:], phases, dims, strict=True):
+        missing = dim.taps * count - (dim.spread * (size - 1) + 1)
+        widths.append((0, missing, dim.spread - 1))
+        split += [dim.taps, count]
+    padded = lax.pad(jnp.flip(weight, spatial), jnp.zeros((), weight.dtype), widths)
+    apart = padded.reshape(*weight.shape[:2], *split)
+    order = (0, *range(3, 2 * n + 3, 2), 1, *range(2, 2 * n + 2, 2))
+    outputs = weight.shape[0] * math.prod(phases)
+    kernels = apart.transpose(order).reshape(outputs, weight.shape[1], *split[::2])
+    return jnp.flip(kernels, spatial)
+
+
+def _interleaved(output: jax.Array, phases: Sequence[int]) -> jax.Array:
+    """Move the phases from the channels to the positions between one another."""
+    n, batch, sizes = len(phases), output.shape[0], output.shape[2:]
+    channels = output.shape[1] // math.prod(phases)
+    split = output.reshape(batch, channels, *phases, *sizes)
+    pairs = [axis for i in range(n) for axis in (2 + n + i, 2 + i)]
+    interleaved = split.transpose(0, 1, *pairs)
+    return interleaved.reshape(
+        batch, channels, *(size * s for size, s in zip(sizes, phases, strict=True))
+    )
+
+
+def _values_on_cpu(input: jax.Array, weight: jax.Array, geometry: Geometry) -> jax.Array:
+    if geometry.groups > 1 and math.prod(weight.shape[1:]) <= _MAX_TAPS:
+        return _by_taps(input, weight, geometry)
+    return _by_group(_native, input, weight, geometry)
+
+
+def _through_input_on_cpu(input: jax.Array, weight: jax.Array, geometry: Geometry) -> jax.Array:
+    return _derivative_on_cpu(_native, input, weight, geometry)
+
+
+def _through_weight_on_cpu(input: jax.Array, weight: jax.Array, geometry: Geometry) -> jax.Array:
+    return _derivative_on_cpu(_unfolded, input, weight, geometry)
+
+
+def _derivative_on_cpu(
+    formulation: _Formulation, input: jax.Array, weight: jax.Array, geometry: Geometry
+) -> jax.Array:
+    is_depthwise = geometry.groups > 1 and weight.shape[1] == 1
+    if is_depthwise and math.prod(weight.shape[2:]) <= _MAX_TAPS:
+        return _by_taps(input, weight, geometry)
+    return _by_group(formulation, input, weight, geometry)
+
+
+def _by_group(
+    formulation: _Formulation, input: jax.Array, weight: jax.Array, geometry: Geometry
+) -> jax.Array:
+    """A convolution for each group, where they are few."""
+    groups = geometry.groups
+    if groups == 1:
+        return _dense(formulation, input, weight, geometry)
+    if groups > _MAX_GROUPS:
+        return _unfolded(input, weight, geometry)
+    pairs = zip(jnp.split(input, groups, axis=1), jnp.split(weight, groups, axis=0), strict=True)
+    single = geometry._replace(groups=1)
+    return jnp.concatenate([_dense(formulation, x, w, single) for x, w in pairs], axis=1)
+
+
+def _dense(
+    formulation: _Formulation, input: jax.Array, weight: jax.Array, geometry: Geometry
+) -> jax.Array:
+    """A convolution without groups: a matrix product where the kernel has one tap."""
+    is_pointwise = math.prod(weight.shape[2:]) == 1
+    is_padded = any(pads != (0, 0) for pads in geometry.padding)
+    if is_pointwise and not is_padded and not _is_sharded(input):
+        return _pointwise(input, weight, geometry.stride)
+    return formulation(input, weight, geometry)
+
+
+def _is_sharded(array: jax.Array) -> bool:
+    """Whether types tell that a dimension is spread over devices, so that it cannot be scanned."""
+    return any(axis is not None for axis in jax.typeof(array).sharding.spec)
+
+
+def _pointwise(input: jax.Array, weight: jax.Array, stride: tuple[int, ...]) -> jax.Array:
+    """A kernel of one tap: a matrix product for each sample."""
+    input = input[:, :, *(slice(None, None, step) for step in stride)]
+    matrix = weight.reshape(weight.shape[:2])
+    size = math.prod(input.shape[2:])
+    flat = input.reshape(*input.shape[:2], size)
+    if isinstance(size, int) and size >= 32:
+        output = lax.map(lambda sample: matrix @ sample, flat)
+    else:
+        # A product of the whole batch, whose transposition costs little at this size.
+        output = lax.dot_general(flat, matrix, (((1,), (1,)), ((), ()))).swapaxes(1, 2)
+    return output.reshape(input.shape[0], matrix.shape[0], *input.shape[2:])
+
+
+def _by_taps(input: jax.Array, weight: jax.Array, geometry: Geometry) -> jax.Array:
+    """Few channels a group: a sum of shifted channels, each times one element of the kernel."""
+    batch, groups = input.shape[0], geometry.groups
+    taps = [
+        tap.reshape(batch, groups, weight.shape[1], *tap.shape[2:])
+        for tap in window_taps(input, weight.shape[2:], geometry)
+    ]
+    factors = weight.reshape(groups, weight.shape[0] // groups, weight.shape[1], len(taps))
+    sizes = taps[0].shape[3:]
+    shape = (batch, groups, factors.shape[1], *sizes)
+    spread = (0, 1, *range(3, len(shape)))
+    total = jnp.zeros(shape, input.dtype)
+    for k, tap in enumerate(taps):
+        for channel in range(weight.shape[1]):
+            shifted = lax.broadcast_in_dim(tap[:, :, channel], shape, spread)
+            total += shifted * lax.broadcast_in_dim(factors[:, :, channel, k], shape, (1, 2))
+    return total.reshape(batch, weight.shape[0], *sizes)
+
+
+def _unfolded(input: jax.Array, weight: jax.Array, geometry: Geometry) -> jax.Array:
+    """Matrix products for each sample and group, whose transposes, the gradients, are such too."""
+    groups, sizes = geometry.groups, output_sizes(input.shape[2:], weight.shape[2:], geometry)
+    columns = math.prod(sizes) * math.prod(weight.shape[1:]) * groups
+    is_small = isinstance(columns, int) and columns <= _MAX_COLUMNS
+    if _is_sharded(input) or math.prod(weight.shape[2:]) > _MAX_TAPS or not is_small:
+        return _native(input, weight, geometry)
+    matrices = weight.reshape(groups, weight.shape[0] // groups, math.prod(weight.shape[1:]))
+
+    # The unfolded samples are made again for the gradient, since they are large.
+    @jax.checkpoint
+    def convolve_sample(sample: jax.Array) -> jax.Array:
+        taps = window_taps(sample[None], weight.shape[2:], geometry)
+        unfolded = jnp.stack([tap[0] for tap in taps], axis=1)
+        unfolded = unfolded.reshape(groups, matrices.shape[2], math.prod(sizes))
+        output = matrices[0] @ unfolded[0] if groups == 1 else lax.batch_matmul(matrices, unfolded)
+        return output.reshape(weight.shape[0], *sizes)
+
+    return lax.map(convolve_sample, input)
+
+
+def output_sizes(
+    sizes: tuple[int, ...], kernel_size: tuple[int, ...], geometry: Geometry
+) -> tuple[int, ...]:
+    """Return the output's spatial sizes for those of the input."""
+    return tuple(
+        ((size - 1) * spread + sum(pads) - step * (kernel - 1)) // stride + 1
+        for size, spread, pads, kernel, step, stride in zip(
+            sizes,
+            geometry.input_dilation,
+            geometry.padding,
+            kernel_size,
+            geometry.dilation,
+            geometry.stride,
+            strict=True,
+        )
+    )
+
+
+def window_taps(
+    input: jax.Array, kernel_size: tuple[int, ...], geometry: Geometry
+) -> list[jax.Array]:
+    """Return, for each tap of the kernel, what it meets at the window's positions."""
+    widths = [(before, after, 0) for before, after in ((0, 0), (0, 0), *geometry.padding)]
+    padded = lax.pad(input, jnp.zeros((), input.dtype), widths)
+    sizes = output_sizes(input.shape[2:], kernel_size, geometry)
+    taps = []
+    for position in itertools.product(*(range(size) for size in kernel_size)):
+        starts = [i * step for i, step in zip(position, geometry.dilation, strict=True)]
+        windows = (
+            slice(start, start + (size - 1) * stride + 1, stride)
+            for start, size, stride in zip(starts, sizes, geometry.stride, strict=True)
+        )
+        taps.append(padded[:, :, *windows])
+    return taps
