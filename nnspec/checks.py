@@ -142,7 +142,9 @@ def _accuracies(spec: LayerSpec) -> Iterator[tuple[str, Any]]:
     for key in ("outputs", "state"):
         for item in spec.data.get(key, ()):
             yield item["name"], item.get("accuracy", "calibrated")
-    yield "gradients", spec.data.get("gradients", {}).get("accuracy", "calibrated")
+    declared = spec.data.get("gradients", {}).get("accuracy", "calibrated")
+    by_name = declared if isinstance(declared, Mapping) else {"gradients": declared}
+    yield from by_name.items()
     for case in spec.data["cases"]:
         yield from ((f"{case['id']}: {n}", a) for n, a in case.get("accuracy", {}).items())
     for waiver in spec.data.get("waivers", ()):

@@ -19,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.syntax import Syntax
 from rich.table import Table
 
-from . import golden, process, report, runner
+from . import document, golden, process, report, runner
 from .backend import Backend, BackendError, load_backend
 from .document import LayerSpec, SpecError, load_layer, load_specification, specification_folder
 from .judge import judge
@@ -299,6 +299,9 @@ def _validate(options: argparse.Namespace) -> int:
     bad = 0
     for path in files:
         try:
+            if path.name == document.WITHOUT_FILE:
+                document.names_without_file(path.parent)
+                continue
             spec = load_layer(path)
             for case in spec.data["cases"]:
                 for dtype in spec.dtypes(case):
@@ -335,16 +338,22 @@ def _list_missing(options: argparse.Namespace, specs: dict[str, LayerSpec]) -> i
     catalogue = getattr(backend, "catalogue", None)
     if catalogue is None:
         raise UserError(f"backend {options.against} has no catalogue to compare with")
-    functions = {
-        spec.data["functional"]["name"] for spec in specs.values() if "functional" in spec.data
-    }
+    known: dict[str, set[str]] = {"layer": set(), "function": set()}
+    for spec in specs.values():
+        known[spec.kind].add(spec.name)
+        functional = spec.data.get("functional", {})
+        known["function"] |= {*functional.get("also", ())}
+        if functional:
+            known["function"].add(functional["name"])
+    without_file = document.names_without_file(_folder(options))
     missing = 0
     for kind, names in catalogue().items():
         for name in names:
-            if name not in specs and not (kind == "function" and name in functions):
+            if name not in known[kind] | without_file[kind].keys():
                 console.print(f"{kind} {name}", markup=False)
                 missing += 1
-    console.print(f"{missing} missing", markup=False)
+    exempt = sum(map(len, without_file.values()))
+    console.print(f"{missing} missing; {exempt} have no file, for the reasons in without_file.yaml")
     return 1 if missing else 0
 
 

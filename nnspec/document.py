@@ -296,6 +296,27 @@ def load_layer(path: Path | str) -> LayerSpec:
     return spec
 
 
+WITHOUT_FILE = "without_file.yaml"
+
+
+def names_without_file(folder: Path) -> dict[str, dict[str, str]]:
+    """What the reference has and this specification leaves out: the reasons, by kind and name.
+
+    Raises:
+      SpecError: ``without_file.yaml`` is no mapping of kinds to names with reasons.
+    """
+    path = folder / WITHOUT_FILE
+    data = read_yaml(path.read_text(encoding="utf-8"), str(path)) if path.is_file() else {}
+    kinds = {"layer", "function"}
+    sound = isinstance(data, dict) and data.keys() <= kinds
+    if not sound or not all(
+        isinstance(names, dict) and all(isinstance(r, str) for r in names.values())
+        for names in data.values()
+    ):
+        raise SpecError(f"{path}: must map layer and function to names, and these to reasons")
+    return {kind: data.get(kind, {}) for kind in kinds}
+
+
 def load_specification(folder: Path | str | None = None) -> dict[str, LayerSpec]:
     """Every layer and function file, by name, sorted by family and name."""
     root = Path(folder) if folder else specification_folder()

@@ -134,7 +134,7 @@ def configurations(draw: st.DrawFn, spec: LayerSpec, dtypes: Sequence[str]) -> d
 def _arguments(draw: st.DrawFn, spec: LayerSpec, names: dict[str, Any]) -> dict[str, Any]:
     """Options of a call; a sample that is an expression is evaluated for the call's sizes."""
     names = {**names, **(_scope(spec, names) or {})}
-    given = {}
+    given: dict[str, Any] = {}
     for item in spec.data["arguments"]:
         if item.get("required") or draw(st.booleans()):
             value = draw(parameter_values(item, 0))

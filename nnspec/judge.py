@@ -260,6 +260,8 @@ class _Run:
                 declared = waiver["accuracy"]
         if declared is None and group == "gradient":
             declared = data.get("gradients", {}).get("accuracy", "calibrated")
+            if isinstance(declared, Mapping):
+                declared = declared.get(plain, "calibrated")
         if declared is None:
             pool = data["outputs"] if group == "output" else data.get("state", ())
             declared = next(

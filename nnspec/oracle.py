@@ -13,6 +13,7 @@ import numpy as np
 from . import accuracy
 from .accuracy import Reference
 from .backend import Backend, Instance, Refused
+from .document import SpecError
 from .generators import lattice
 from .resolve import ResolvedCase, changed, with_dtype
 from .tensors import UNIT_ROUNDOFF, cast, is_float
@@ -121,7 +122,14 @@ class LiveOracle:
         for index, oracle in enumerate(exact):
             tensors = {}
             for name, value in oracle.items():
-                bound = sizes[index].get(name) if index < len(sizes) else None
+                bound = None
+                if index < len(sizes):
+                    if isinstance(sizes[index], Refused):
+                        raise SpecError(
+                            f"{case.id}: the reference refuses the case's absolute values, which "
+                            f"dot and sum are judged by: {sizes[index]}"
+                        )
+                    bound = sizes[index].get(name)
                 measure = partial(_error_of, errors, index, name)
                 tensors[name] = Reference(value, measure, bound)
             references.append(StepReference(tensors))

@@ -62,8 +62,11 @@ def with_batch(spec: LayerSpec, inputs: dict[str, np.ndarray]) -> dict[str, np.n
 
 def batched_inputs(spec: LayerSpec, inputs: dict[str, np.ndarray]) -> tuple[str, ...]:
     """The inputs that have a batch, by their shapes in the file: N, or leading dimensions."""
-    first = {item["name"]: str([*item["shape"], ""][0]) for item in spec.data["inputs"]}
-    return tuple(n for n, a in inputs.items() if first[n] in ("*", "N?", "N") and a.ndim > 1)
+    patterns = {item["name"]: list(map(str, item["shape"])) for item in spec.data["inputs"]}
+    return tuple(
+        n for n, a in inputs.items()
+        if patterns[n][:1] in (["*"], ["N?"], ["N"]) and a.ndim >= max(2, len(patterns[n]))
+    )  # fmt: skip
 
 
 def is_suitable(spec: LayerSpec, case: ResolvedCase) -> bool:

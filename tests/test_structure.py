@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import jaxnn
-from nnspec.document import load_specification
+from nnspec.document import load_specification, names_without_file, specification_folder
 
 ROOT = Path(__file__).parents[1]
 SPECS = load_specification()
@@ -128,3 +128,13 @@ def test_function_has_the_stated_arguments(spec: Any) -> None:
     parameters = inspect.signature(function).parameters.values()
     positional = [p.name for p in parameters if p.kind is not inspect.Parameter.KEYWORD_ONLY]
     assert positional == spec.data["functional"]["arguments"]
+    for other in spec.data["functional"].get("also", ()):
+        assert callable(getattr(jaxnn.functional, other))
+
+
+def test_what_has_no_file_is_there_all_the_same() -> None:
+    named = names_without_file(specification_folder())
+    left_out = {"Container", "assert_int_or_pair"}  # of no use to anyone
+    for name in {*named["layer"]} - left_out:
+        assert isinstance(getattr(jaxnn, name), type), name
+    assert not (named["layer"].keys() | named["function"].keys()) & SPECS.keys()

@@ -14,7 +14,10 @@ import torch
 from nnspec.backend import Refused, Step, StepResult, Unsupported, flatten, nest
 
 # What torch raises to refuse; anything else is a defect of this adapter and passes through.
-_REFUSALS = (RuntimeError, ValueError, TypeError, IndexError, AssertionError, NotImplementedError)
+_REFUSALS = (
+    RuntimeError, ValueError, TypeError, IndexError, AssertionError, NotImplementedError,
+    ZeroDivisionError,
+)  # fmt: skip
 
 
 class TorchBackend:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import jax
 from jaxtyping import Array, Float
 
@@ -36,3 +39,31 @@ def _straight_through_jvp(
     primals: tuple[Array, Array], tangents: tuple[Array, Array]
 ) -> tuple[Array, Array]:
     return straight_through(*primals), tangents[0]
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def with_derivative_of(
+    value: Callable[[jax.Array], jax.Array],
+    derivative: Callable[[jax.Array], jax.Array],
+    x: Float[Array, "..."],
+) -> Float[Array, "..."]:
+    """Return `value(x)`, whose derivative is the linear map `derivative`.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from jaxnn.functional._gradients import with_derivative_of
+        >>> jax.grad(lambda x: with_derivative_of(jnp.sign, lambda t: 2 * t, x))(3.0)
+        Array(2., dtype=float32, weak_type=True)
+    """
+    return value(x)
+
+
+@with_derivative_of.defjvp
+def _with_derivative_of_jvp(
+    value: Callable[[jax.Array], jax.Array],
+    derivative: Callable[[jax.Array], jax.Array],
+    primals: tuple[jax.Array],
+    tangents: tuple[jax.Array],
+) -> tuple[jax.Array, jax.Array]:
+    return with_derivative_of(value, derivative, *primals), derivative(*tangents)

@@ -12,7 +12,6 @@ from flax.nnx import tracers
 from .._checks import check_array
 from ._module import Module, RandomSource, fork_stream
 
-
 _OUTSIDE = tracers.current_jax_trace()
 """What Flax calls the trace where no transformation is under way, as when this is imported."""
 

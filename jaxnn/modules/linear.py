@@ -236,11 +236,12 @@ def draw_weight_and_bias(
     has_bias: bool,
     dtype: DTypeLike,
     rngs: nnx.Rngs | None,
+    bias_size: int | None = None,
 ) -> tuple[nnx.Param[Array], Any]:
     """Draw the parameters of a linear map or a convolution, from U(-k, k), k = 1 / sqrt(fan_in).
 
-    Returns the weight and the bias (out_features), the latter as nnx.data(None) where there is
-    none, to be assigned as they are.
+    Returns the weight and the bias (of the weight's first size, unless `bias_size` is given), the
+    latter as nnx.data(None) where there is none, to be assigned as they are.
     """
     resolved = parameter_dtype(module, dtype)
     weight_key, bias_key = jax.random.split(parameter_key(module, rngs))
@@ -249,5 +250,5 @@ def draw_weight_and_bias(
         return weight, nnx.data(None)
     fan_in, _ = init.calculate_fan_in_and_fan_out(weight_shape)
     bound = 1 / math.sqrt(fan_in) if fan_in > 0 else 0.0
-    shape = (weight_shape[0],)
+    shape = (weight_shape[0] if bias_size is None else bias_size,)
     return weight, nnx.Param(init.uniform(bias_key, shape, resolved, a=-bound, b=bound))

@@ -142,15 +142,14 @@ def _derivative(
     inverse = lax.rsqrt(statistics.var + eps)
     normalized = _centred(input, dim, statistics) * along(inverse, input, dim)
     count = jnp.asarray(count_of(input, dim, names)).astype(eps.dtype)
-    d_mean, d_along = _means((d_input, normalized * d_input), dim, count, names)
     scale = weight.astype(eps.dtype) * inverse
-    constant = d_bias - scale * d_mean
-    slope = d_weight - scale * (d_along + inverse * tangents[3] / 2)
-    d_output = (
-        along(scale, input, dim) * d_input
-        + along(constant, input, dim)
-        + normalized * along(slope, input, dim)
-    )
+    # Scaled first here, and so last in the transpose: the differences there, which may cancel, are
+    # of cotangents as they came, and no rounding of a product is left over.
+    scaled = along(scale, input, dim) * d_input
+    d_mean, d_along = _means((scaled, normalized * scaled), dim, count, names)
+    constant = d_bias - d_mean
+    slope = d_weight - d_along - scale * inverse * tangents[3] / 2
+    d_output = scaled + along(constant, input, dim) + normalized * along(slope, input, dim)
     return d_output.astype(input.dtype)
 
 

@@ -1,92 +1,31 @@
-"""Pooling: an N-d core, and thin 1d, 2d and 3d functions over it.
-
-A window has `kernel` taps along each axis; tap j of window o reads position
-o * stride - padding + j * dilation.
-"""
+"""Max pooling: an N-d core, and thin 1d, 2d and 3d functions over it."""
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-import jax.core
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Int, Num
 
-from .._checks import check_array, ntuple
-
-# Up to this many taps, a window is written out tap by tap. Beyond, compilation would take long.
-_UNROLLED_TAPS = 32
+from ..._checks import check_array
+from ._windows import (
+    UNROLLED_TAPS,
+    Window,
+    check_input,
+    pad_to_windows,
+    read_taps,
+    window_counts,
+    windows_of,
+)
 
 _POOLED_DTYPES = frozenset(
     ["bfloat16", "float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8"]
 )
-
-
-class Window(NamedTuple):
-    """How the windows lie along one axis."""
-
-    kernel: int
-    stride: int
-    padding: int
-    dilation: int
-    ceil_mode: bool
-
-    def count(self, size: int) -> int:
-        """Return how many windows an axis of `size` has; `size` may be symbolic.
-
-        With `ceil_mode` a last window may reach past the right padding, but none starts in it.
-        """
-        spare = size + 2 * self.padding - self.dilation * (self.kernel - 1) - 1
-        if not self.ceil_mode:
-            return spare // self.stride + 1
-        reaching = -(-spare // self.stride) + 1
-        starting_inside = -(-(size + self.padding) // self.stride)
-        return jax.core.min_dim(reaching, starting_inside)
-
-    def span(self, size: int) -> int:
-        """Return how many positions, padding included, the windows over `size` positions span."""
-        return (self.count(size) - 1) * self.stride + self.dilation * (self.kernel - 1) + 1
-
-
-def windows_of(
-    n: int,
-    layer: str,
-    kernel_size: int | Sequence[int],
-    stride: int | Sequence[int] | None,
-    padding: int | Sequence[int],
-    dilation: int | Sequence[int],
-    ceil_mode: bool,
-) -> tuple[Window, ...]:
-    """Check the options of a pooling layer over `n` axes, and return the windows of each axis.
-
-    Raises:
-        TypeError: if an option is not of its type.
-        ValueError: if a size is too small, or the padding exceeds half the kernel.
-    """
-    if not isinstance(ceil_mode, bool):
-        raise TypeError(f"{layer}: `ceil_mode` must be True or False, got {ceil_mode!r}")
-    kernels = ntuple(kernel_size, n, "kernel_size", layer, minimum=1)
-    # torch reads an empty sequence like None.
-    no_stride = stride is None or (isinstance(stride, Sequence) and len(stride) == 0)
-    strides = kernels if no_stride else ntuple(stride, n, "stride", layer, minimum=1)
-    paddings = ntuple(padding, n, "padding", layer, minimum=0)
-    dilations = ntuple(dilation, n, "dilation", layer, minimum=1)
-    for kernel, pad in zip(kernels, paddings, strict=True):
-        if pad > kernel // 2:
-            raise ValueError(
-                f"{layer}: `padding` must be at most half of `kernel_size`, got padding {pad} with "
-                f"kernel_size {kernel}; pad the input with jnp.pad before the layer"
-            )
-    return tuple(
-        Window(*options, ceil_mode)
-        for options in zip(kernels, strides, paddings, dilations, strict=True)
-    )
 
 
 def max_pool1d(
@@ -326,7 +265,7 @@ def _max_pool_nd(
     layer = f"max_pool{n}d"
     windows = windows_of(n, layer, kernel_size, stride, padding, dilation, ceil_mode)
     input = check_array(input, "input", layer)
-    _check_input(input, windows, layer)
+    check_input(input, windows, layer)
     # torch's kernel for one axis that gives no indices knows no integers.
     whole_numbers = not jnp.issubdtype(input.dtype, jnp.floating)
     if input.dtype.name not in _POOLED_DTYPES or (n == 1 and whole_numbers and not return_indices):
@@ -334,69 +273,49 @@ def _max_pool_nd(
             f"{layer}: `input` of dtype {input.dtype} cannot be pooled; convert it with "
             "input.astype(jnp.float32)"
         )
-    return _max_pool_with_indices(input, windows) if return_indices else _max_pool(input, windows)
-
-
-def _check_input(input: Array, windows: tuple[Window, ...], layer: str) -> None:
-    n = len(windows)
-    sizes = "L" if n == 1 else ", ".join("DHW"[-n:])
-    if input.ndim not in (n + 1, n + 2):
-        raise ValueError(
-            f"{layer}: `input` must have shape (N, C, {sizes}) or (C, {sizes}), got shape "
-            f"{input.shape}; add or join dimensions with reshape"
-        )
-    if any(size == 0 for size in input.shape[-n - 1 :]):
-        raise ValueError(
-            f"{layer}: `input` may be empty only in the batch dimension, got shape {input.shape}"
-        )
-    for size, window in zip(input.shape[-n:], windows, strict=True):
-        # A symbolic size cannot be compared; that it is large enough is the exporter's to say.
-        if isinstance(size, int) and window.count(size) < 1:
-            raise ValueError(
-                f"{layer}: `input` of shape {input.shape} is too small for kernel_size "
-                f"{window.kernel}, dilation {window.dilation} and padding {window.padding}: no "
-                "window fits; pad the input, or take a smaller kernel_size"
-            )
+    return max_with_indices(input, windows) if return_indices else _max_pool(input, windows)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(1,))
-def _maxima(x: Num[Array, "..."], windows: tuple[Window, ...]) -> Num[Array, "..."]:
-    return _select_max(x, windows)[0]
+def window_maxima(x: Num[Array, "..."], windows: tuple[Window, ...]) -> Num[Array, "..."]:
+    """Return each window's maximum."""
+    return select_max(x, windows)[0]
 
 
-@_maxima.defjvp
-def _maxima_jvp(
+@window_maxima.defjvp
+def _window_maxima_jvp(
     windows: tuple[Window, ...], primals: tuple[Array], tangents: tuple[Array]
 ) -> tuple[Array, Array]:
     # The tangent of a maximum is the winner's tangent; the transpose adds the cotangent there. So
     # all that the derivative keeps of `x` is where the winners are.
     (x,), (x_dot,) = primals, tangents
-    maxima, indices = _select_max(x, windows)
+    maxima, indices = select_max(x, windows)
     return maxima, _pick(x_dot, indices, windows)
 
 
 @partial(jax.jit, static_argnums=1)
 def _max_pool(x: Num[Array, "..."], windows: tuple[Window, ...]) -> Num[Array, "..."]:
-    return _maxima(x, windows)
+    return window_maxima(x, windows)
 
 
 @partial(jax.jit, static_argnums=1)
-def _max_pool_with_indices(
+def max_with_indices(
     x: Num[Array, "..."], windows: tuple[Window, ...]
 ) -> tuple[Num[Array, "..."], Int[Array, "..."]]:
-    _, indices = _select_max(lax.stop_gradient(x), windows)
-    return _maxima(x, windows), indices.astype(jax.dtypes.canonicalize_dtype(jnp.int64))
+    """Return each window's maximum, and its flat position in the unpadded volume."""
+    _, indices = select_max(lax.stop_gradient(x), windows)
+    return window_maxima(x, windows), indices.astype(jax.dtypes.canonicalize_dtype(jnp.int64))
 
 
-def _select_max(
+def select_max(
     x: Num[Array, "..."], windows: tuple[Window, ...]
 ) -> tuple[Num[Array, "..."], Int[Array, "..."]]:
     """Return each window's maximum, and its flat position in the unpadded volume."""
     lowest = _lowest(x.dtype)
-    counts = _counts(x.shape, windows)
-    padded = _pad(x, windows, lowest), _positions(x.shape, windows)
+    counts = window_counts(x.shape, windows)
+    padded = pad_to_windows(x, windows, lowest), _positions(x.shape, windows)
     taps = math.prod(window.kernel for window in windows)
-    select = _select_by_taps if taps <= _UNROLLED_TAPS else _select_by_doubling
+    select = _select_by_taps if taps <= UNROLLED_TAPS else _select_by_doubling
     maxima, indices = select(*padded, windows, counts)
     if any(window.padding for window in windows):
         # Padding wins only where all else holds the lowest value too: then the first tap inside.
@@ -413,11 +332,11 @@ def _select_by_taps(
 ) -> tuple[Num[Array, "..."], Int[Array, "..."]]:
     # One elementwise expression of all taps, which XLA fuses into one loop. Pooling one axis after
     # the other needs fewer comparisons, but is fused as well, and then repeats them.
-    taps = _taps(x, windows, counts)
-    places = _taps(positions, windows, counts)
+    taps = read_taps(x, windows, counts)
+    places = read_taps(positions, windows, counts)
     best, index = taps[0], places[0]
     for tap, place in zip(taps[1:], places[1:], strict=True):
-        wins = _wins(tap, best)
+        wins = candidate_wins(tap, best)
         best, index = jnp.where(wins, tap, best), jnp.where(wins, place, index)
     return best, jnp.broadcast_to(index, best.shape)
 
@@ -439,7 +358,7 @@ def _select_by_doubling(
             step = shift * window.dilation
             near, far = _shifted(best, step, axis)
             near_index, far_index = _shifted(index, step, axis)
-            wins = _wins(far, near)
+            wins = candidate_wins(far, near)
             best, index = jnp.where(wins, far, near), jnp.where(wins, far_index, near_index)
             width += shift
         end = (count - 1) * window.stride + 1
@@ -448,7 +367,8 @@ def _select_by_doubling(
     return best, jnp.broadcast_to(index, best.shape)
 
 
-def _wins(candidate: Num[Array, "..."], best: Num[Array, "..."]) -> Bool[Array, "..."]:
+def candidate_wins(candidate: Num[Array, "..."], best: Num[Array, "..."]) -> Bool[Array, "..."]:
+    """Whether `candidate` takes the place of `best`, which came before it."""
     # Of equals the first stays, be it for the index or for a zero's sign; of NaNs the last.
     return (candidate > best) | jnp.isnan(candidate)
 
@@ -457,11 +377,11 @@ def _pick(
     x: Num[Array, "..."], indices: Int[Array, "..."], windows: tuple[Window, ...]
 ) -> Num[Array, "..."]:
     """Return what `x` holds at the windows' `indices`: linear in `x`, and zero outside it."""
-    by_gather = partial(_pick_by_gather, n=len(windows))
+    by_gather = partial(pick_by_gather, n=len(windows))
     if any(axes is not None for axes in jax.typeof(x).sharding.spec):
         # On an Explicit mesh the gather's reshape would join a sharded dimension with others.
         return _pick_by_taps(x, indices, windows)
-    if math.prod(window.kernel for window in windows) > _UNROLLED_TAPS:
+    if math.prod(window.kernel for window in windows) > UNROLLED_TAPS:
         return by_gather(x, indices)
     # The transpose of the gather is a scatter: the fastest on a CPU, but a loop on a TPU, and
     # atomic additions in any order on a GPU. There the transpose of slices serves, which fuses.
@@ -469,7 +389,8 @@ def _pick(
     return lax.platform_dependent(x, indices, cpu=by_gather, default=by_taps)
 
 
-def _pick_by_gather(x: Num[Array, "..."], indices: Int[Array, "..."], n: int) -> Num[Array, "..."]:
+def pick_by_gather(x: Num[Array, "..."], indices: Int[Array, "..."], n: int) -> Num[Array, "..."]:
+    """Return what `x` holds at flat `indices` into its last `n` axes; zero outside them."""
     # One leading dimension, however many `x` has: the scatter's loop is the tighter for it.
     lead, size, count = (math.prod(s) for s in (x.shape[:-n], x.shape[-n:], indices.shape[-n:]))
     picked = jnp.take_along_axis(
@@ -481,28 +402,13 @@ def _pick_by_gather(x: Num[Array, "..."], indices: Int[Array, "..."], n: int) ->
 def _pick_by_taps(
     x: Num[Array, "..."], indices: Int[Array, "..."], windows: tuple[Window, ...]
 ) -> Num[Array, "..."]:
-    counts = _counts(x.shape, windows)
-    places = _taps(_positions(x.shape, windows), windows, counts)
-    taps = _taps(_pad(x, windows, 0), windows, counts)
+    counts = window_counts(x.shape, windows)
+    places = read_taps(_positions(x.shape, windows), windows, counts)
+    taps = read_taps(pad_to_windows(x, windows, 0), windows, counts)
     picked = jnp.zeros_like(indices, x.dtype)
     for tap, place in zip(taps, places, strict=True):
         picked = jnp.where(indices == place, tap, picked)
     return picked
-
-
-def _taps(x: Num[Array, "..."], windows: tuple[Window, ...], counts: list[int]) -> list[Array]:
-    """Return, for each tap in row-major order, what it reads of the padded `x` in each window."""
-    before = x.ndim - len(windows)
-    strides = [1] * before + [window.stride for window in windows]
-    taps = []
-    for place in itertools.product(*[range(window.kernel) for window in windows]):
-        start = [j * window.dilation for j, window in zip(place, windows, strict=True)]
-        end = [
-            first + (count - 1) * window.stride + 1
-            for first, count, window in zip(start, counts, windows, strict=True)
-        ]
-        taps.append(lax.slice(x, [0] * before + start, [*x.shape[:before], *end], strides))
-    return taps
 
 
 def _shifted(x: Num[Array, "..."], step: int, axis: int) -> tuple[Array, Array]:
@@ -514,21 +420,6 @@ def _shifted(x: Num[Array, "..."], step: int, axis: int) -> tuple[Array, Array]:
     )
 
 
-def _counts(shape: tuple[int, ...], windows: tuple[Window, ...]) -> list[int]:
-    return [w.count(size) for w, size in zip(windows, shape[-len(windows) :], strict=True)]
-
-
-def _pad(
-    x: Num[Array, "..."], windows: tuple[Window, ...], value: float | int
-) -> Num[Array, "..."]:
-    """Pad (or crop, at the end) the last axes to what the windows span."""
-    n = len(windows)
-    config = [(0, 0, 0)] * (x.ndim - n)
-    for size, window in zip(x.shape[-n:], windows, strict=True):
-        config.append((window.padding, window.span(size) - size - window.padding, 0))
-    return lax.pad(x, jnp.asarray(value, x.dtype), config)
-
-
 def _positions(shape: tuple[int, ...], windows: tuple[Window, ...]) -> Int[Array, "..."]:
     """Return, over what the windows span, each position's flat number in the unpadded volume."""
     n = len(windows)
@@ -536,7 +427,7 @@ def _positions(shape: tuple[int, ...], windows: tuple[Window, ...]) -> Int[Array
         jnp.arange(window.span(size), dtype=jnp.int32) - window.padding
         for window, size in zip(windows, shape[-n:], strict=True)
     ]
-    return _flat(along, shape)
+    return flat_index(along, shape)
 
 
 def _first_inside(shape: tuple[int, ...], windows: tuple[Window, ...]) -> Int[Array, "..."]:
@@ -546,10 +437,10 @@ def _first_inside(shape: tuple[int, ...], windows: tuple[Window, ...]) -> Int[Ar
     for window, size in zip(windows, shape[-n:], strict=True):
         start = jnp.arange(window.count(size), dtype=jnp.int32) * window.stride - window.padding
         along.append(jnp.where(start < 0, start % window.dilation, start))
-    return _flat(along, shape)
+    return flat_index(along, shape)
 
 
-def _flat(along: list[Int[Array, "size"]], shape: tuple[int, ...]) -> Int[Array, "..."]:
+def flat_index(along: list[Int[Array, "size"]], shape: tuple[int, ...]) -> Int[Array, "..."]:
     """Combine positions along each of the last axes of `shape` to positions in row-major order."""
     ndim, n = len(shape), len(along)
     flat = jnp.zeros((1,) * ndim, jnp.int32)

@@ -1,0 +1,30 @@
+"""Activations: made of straight lines, smooth ones, and softmax."""
+
+from .piecewise import hardshrink as hardshrink
+from .piecewise import hardsigmoid as hardsigmoid
+from .piecewise import hardswish as hardswish
+from .piecewise import hardtanh as hardtanh
+from .piecewise import leaky_relu as leaky_relu
+from .piecewise import prelu as prelu
+from .piecewise import relu as relu
+from .piecewise import relu6 as relu6
+from .piecewise import rrelu as rrelu
+from .piecewise import softshrink as softshrink
+from .piecewise import threshold as threshold
+from .smooth import celu as celu
+from .smooth import elu as elu
+from .smooth import gelu as gelu
+from .smooth import glu as glu
+from .smooth import logsigmoid as logsigmoid
+from .smooth import mish as mish
+from .smooth import selu as selu
+from .smooth import sigmoid as sigmoid
+from .smooth import silu as silu
+from .smooth import softplus as softplus
+from .smooth import softsign as softsign
+from .smooth import tanh as tanh
+from .smooth import tanhshrink as tanhshrink
+from .softmax import gumbel_softmax as gumbel_softmax
+from .softmax import log_softmax as log_softmax
+from .softmax import softmax as softmax
+from .softmax import softmin as softmin

@@ -1,0 +1,444 @@
+"""Adaptive pooling, average and maximum: N-d cores, and thin 1d, 2d and 3d functions over them.
+
+Of `size` positions, window i of `count` is the positions from floor(i * size / count) up to, but
+without, ceil((i + 1) * size / count).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float, Int
+
+from ..._checks import accumulation_dtype, check_array, check_floating, check_int
+from ._windows import UNROLLED_TAPS, Window, check_rank
+from .max_pool import candidate_wins, flat_index, max_with_indices, pick_by_gather
+
+OutputSize = int | Sequence[int | None]
+
+
+def adaptive_avg_pool1d(
+    input: Float[Array, "*N C L"], output_size: int | Sequence[int]
+) -> Float[Array, "*N C L_out"]:
+    """Mean of each of `output_size` windows that cover the last axis.
+
+    Formula:
+        out[n, c, o] = mean of input[n, c, floor(o * L / L_out) : ceil((o + 1) * L / L_out)]
+
+    Shapes: (N, C, L) -> (N, C, L_out), or (C, L) -> (C, L_out), with L_out = output_size.
+
+    Args:
+        input: floating-point. Half precision is summed in float32.
+        output_size: how many windows; more than L repeat positions.
+
+    Returns:
+        The means, of the input's dtype.
+
+    Raises:
+        TypeError: if the input is of no floating-point dtype, or `output_size` is no int.
+        ValueError: if `output_size` is negative, or the input's shape does not fit.
+
+    Source: torch.nn.functional.adaptive_avg_pool1d.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import jaxnn
+        >>> jaxnn.functional.adaptive_avg_pool1d(jnp.array([[1.0, 2.0, 3.0, 4.0, 5.0]]), 3)
+        Array([[1.5, 3. , 4.5]], dtype=float32)
+    """
+    return _adaptive_avg_pool_nd(1, input, output_size)
+
+
+def adaptive_avg_pool2d(
+    input: Float[Array, "*N C H W"], output_size: OutputSize
+) -> Float[Array, "*N C H_out W_out"]:
+    """Mean of each of H_out * W_out windows that cover the last two axes.
+
+    Formula:
+        out[n, c, y, x] = mean of input[n, c,
+            floor(y * H / H_out) : ceil((y + 1) * H / H_out),
+            floor(x * W / W_out) : ceil((x + 1) * W / W_out)]
+
+    Shapes: (N, C, H, W) -> (N, C, H_out, W_out), or the same without N.
+
+    Args:
+        input: floating-point. Half precision is summed in float32.
+        output_size: H_out and W_out, or one number for both; None in a pair keeps the input's size.
+
+    Returns:
+        The means, of the input's dtype.
+
+    Raises:
+        TypeError: if the input is of no floating-point dtype, or a size is no int.
+        ValueError: if a size is negative, or the input's shape does not fit.
+
+    Source: torch.nn.functional.adaptive_avg_pool2d.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import jaxnn
+        >>> jaxnn.functional.adaptive_avg_pool2d(jnp.arange(6.0).reshape(1, 2, 3), (1, None))
+        Array([[[1.5, 2.5, 3.5]]], dtype=float32)
+    """
+    return _adaptive_avg_pool_nd(2, input, output_size)
+
+
+def adaptive_avg_pool3d(
+    input: Float[Array, "*N C D H W"], output_size: OutputSize
+) -> Float[Array, "*N C D_out H_out W_out"]:
+    """Mean of each of D_out * H_out * W_out windows that cover the last three axes.
+
+    Formula:
+        out[n, c, z, y, x] = mean of input[n, c,
+            floor(z * D / D_out) : ceil((z + 1) * D / D_out),
+            floor(y * H / H_out) : ceil((y + 1) * H / H_out),
+            floor(x * W / W_out) : ceil((x + 1) * W / W_out)]
+
+    Shapes: (N, C, D, H, W) -> (N, C, D_out, H_out, W_out), or the same without N.
+
+    Args:
+        input: floating-point. Half precision is summed in float32.
+        output_size: D_out, H_out and W_out, or one number for all; None among three keeps the
+            input's size.
+
+    Returns:
+        The means, of the input's dtype.
+
+    Raises:
+        TypeError: if the input is of no floating-point dtype, or a size is no int.
+        ValueError: if a size is negative, or the input's shape does not fit.
+
+    Source: torch.nn.functional.adaptive_avg_pool3d.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import jaxnn
+        >>> jaxnn.functional.adaptive_avg_pool3d(jnp.arange(8.0).reshape(1, 2, 2, 2), 1)
+        Array([[[[3.5]]]], dtype=float32)
+    """
+    return _adaptive_avg_pool_nd(3, input, output_size)
+
+
+def adaptive_max_pool1d(
+    input: Float[Array, "*N C L"], output_size: int | Sequence[int], return_indices: bool = False
+) -> Any:
+    """Maximum of each of `output_size` windows that cover the last axis.
+
+    Formula:
+        out[n, c, o] = max of input[n, c, floor(o * L / L_out) : ceil((o + 1) * L / L_out)]
+
+    A NaN in the window makes the maximum NaN.
+
+    Shapes: (N, C, L) -> (N, C, L_out), or (C, L) -> (C, L_out), with L_out = output_size.
+
+    Args:
+        input: floating-point.
+        output_size: how many windows; more than L repeat positions.
+        return_indices: whether to return the maxima's positions too.
+
+    Returns:
+        The maxima, of the input's dtype; with `return_indices` a pair of them and their positions:
+        the first of equals, the last of NaNs.
+
+    Raises:
+        TypeError: if the input is of no floating-point dtype, or `output_size` is no int.
+        ValueError: if `output_size` is negative, or the input's shape does not fit.
+
+    Source: torch.nn.functional.adaptive_max_pool1d.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import jaxnn
+        >>> jaxnn.functional.adaptive_max_pool1d(jnp.array([[1.0, 5.0, 3.0, 4.0, 2.0]]), 3)
+        Array([[5., 5., 4.]], dtype=float32)
+    """
+    return _adaptive_max_pool_nd(1, input, output_size, return_indices)
+
+
+def adaptive_max_pool2d(
+    input: Float[Array, "*N C H W"], output_size: OutputSize, return_indices: bool = False
+) -> Any:
+    """Maximum of each of H_out * W_out windows that cover the last two axes.
+
+    Formula:
+        out[n, c, y, x] = max of input[n, c,
+            floor(y * H / H_out) : ceil((y + 1) * H / H_out),
+            floor(x * W / W_out) : ceil((x + 1) * W / W_out)]
+
+    A NaN in the window makes the maximum NaN.
+
+    Shapes: (N, C, H, W) -> (N, C, H_out, W_out), or the same without N.
+
+    Args:
+        input: floating-point.
+        output_size: H_out and W_out, or one number for both; None in a pair keeps the input's size.
+        return_indices: whether to return the maxima's positions too.
+
+    Returns:
+        The maxima, of the input's dtype; with `return_indices` a pair of them and their positions
+        h * W + w: the first of equals, the last of NaNs.
+
+    Raises:
+        TypeError: if the input is of no floating-point dtype, or a size is no int.
+        ValueError: if a size is negative, or the input's shape does not fit.
+
+    Source: torch.nn.functional.adaptive_max_pool2d.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import jaxnn
+        >>> x = jnp.arange(6.0).reshape(1, 2, 3)
+        >>> jaxnn.functional.adaptive_max_pool2d(x, (1, None), return_indices=True)
+        (Array([[[3., 4., 5.]]], dtype=float32), Array([[[3, 4, 5]]], dtype=int32))
+    """
+    return _adaptive_max_pool_nd(2, input, output_size, return_indices)
+
+
+def adaptive_max_pool3d(
+    input: Float[Array, "*N C D H W"], output_size: OutputSize, return_indices: bool = False
+) -> Any:
+    """Maximum of each of D_out * H_out * W_out windows that cover the last three axes.
+
+    Formula:
+        out[n, c, z, y, x] = max of input[n, c,
+            floor(z * D / D_out) : ceil((z + 1) * D / D_out),
+            floor(y * H / H_out) : ceil((y + 1) * H / H_out),
+            floor(x * W / W_out) : ceil((x + 1) * W / W_out)]
+
+    A NaN in the window makes the maximum NaN.
+
+    Shapes: (N, C, D, H, W) -> (N, C, D_out, H_out, W_out), or the same without N.
+
+    Args:
+        input: floating-point.
+        output_size: D_out, H_out and W_out, or one number for all; None among three keeps the
+            input's size.
+        return_indices: whether to return the maxima's positions too.
+
+    Returns:
+        The maxima, of the input's dtype; with `return_indices` a pair of them and their positions
+        (d * H + h) * W + w: the first of equals, the last of NaNs.
+
+    Raises:
+        TypeError: if the input is of no floating-point dtype, or a size is no int.
+        ValueError: if a size is negative, or the input's shape does not fit.
+
+    Source: torch.nn.functional.adaptive_max_pool3d.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import jaxnn
+        >>> jaxnn.functional.adaptive_max_pool3d(jnp.arange(8.0).reshape(1, 2, 2, 2), 1)
+        Array([[[[7.]]]], dtype=float32)
+    """
+    return _adaptive_max_pool_nd(3, input, output_size, return_indices)
+
+
+def adaptive_max_pool1d_with_indices(
+    input: Float[Array, "*N C L"], output_size: int | Sequence[int], return_indices: bool = False
+) -> tuple[Float[Array, "*N C L_out"], Int[Array, "*N C L_out"]]:
+    """`adaptive_max_pool1d` that returns the indices whatever `return_indices` says, as in torch.
+
+    Shapes, dtypes and errors: as for `adaptive_max_pool1d`.
+
+    Source: torch.nn.functional.adaptive_max_pool1d_with_indices.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import jaxnn
+        >>> jaxnn.functional.adaptive_max_pool1d_with_indices(jnp.array([[3.0, 1.0, 2.0]]), 1)
+        (Array([[3.]], dtype=float32), Array([[0]], dtype=int32))
+    """
+    return _adaptive_max_pool_nd(1, input, output_size, True)
+
+
+def adaptive_max_pool2d_with_indices(
+    input: Float[Array, "*N C H W"], output_size: OutputSize, return_indices: bool = False
+) -> tuple[Float[Array, "*N C H_out W_out"], Int[Array, "*N C H_out W_out"]]:
+    """`adaptive_max_pool2d` that returns the indices whatever `return_indices` says, as in torch.
+
+    Shapes, dtypes and errors: as for `adaptive_max_pool2d`.
+
+    Source: torch.nn.functional.adaptive_max_pool2d_with_indices.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import jaxnn
+        >>> jaxnn.functional.adaptive_max_pool2d_with_indices(jnp.ones((1, 2, 2)), 1)
+        (Array([[[1.]]], dtype=float32), Array([[[0]]], dtype=int32))
+    """
+    return _adaptive_max_pool_nd(2, input, output_size, True)
+
+
+def adaptive_max_pool3d_with_indices(
+    input: Float[Array, "*N C D H W"], output_size: OutputSize, return_indices: bool = False
+) -> tuple[Float[Array, "*N C D_out H_out W_out"], Int[Array, "*N C D_out H_out W_out"]]:
+    """`adaptive_max_pool3d` that returns the indices whatever `return_indices` says, as in torch.
+
+    Shapes, dtypes and errors: as for `adaptive_max_pool3d`.
+
+    Source: torch.nn.functional.adaptive_max_pool3d_with_indices.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import jaxnn
+        >>> jaxnn.functional.adaptive_max_pool3d_with_indices(jnp.ones((1, 2, 2, 2)), 1)
+        (Array([[[[1.]]]], dtype=float32), Array([[[[0]]]], dtype=int32))
+    """
+    return _adaptive_max_pool_nd(3, input, output_size, True)
+
+
+def check_output_size(n: int, layer: str, output_size: OutputSize) -> tuple[int | None, ...]:
+    """Return `output_size` as `n` sizes, of which None keeps the input's.
+
+    Raises:
+        TypeError: if a size is no int, or None where torch takes none.
+        ValueError: if a size is negative, or there are not `n`.
+    """
+    if not isinstance(output_size, Sequence) or isinstance(output_size, str):
+        return (check_int(output_size, "output_size", layer, minimum=0),) * n
+    if len(output_size) != n:
+        raise ValueError(f"{layer}: `output_size` must be an int or {n} ints, got {output_size!r}")
+    return tuple(
+        None if size is None and n > 1 else check_int(size, "output_size", layer, minimum=0)
+        for size in output_size
+    )
+
+
+def _checked(
+    n: int, layer: str, input: Array, output_size: OutputSize
+) -> tuple[Array, tuple[int, ...]]:
+    sizes = check_output_size(n, layer, output_size)
+    input = check_array(input, "input", layer)
+    check_rank(input, n, layer)
+    check_floating(input, "input", layer)
+    if any(size == 0 for size in input.shape[-n:]):
+        raise ValueError(
+            f"{layer}: `input` may be empty only in the batch dimension, got shape {input.shape}"
+        )
+    return input, tuple(
+        size if count is None else count
+        for count, size in zip(sizes, input.shape[-n:], strict=True)
+    )
+
+
+def _adaptive_avg_pool_nd(n: int, input: Array, output_size: OutputSize) -> Array:
+    layer = f"adaptive_avg_pool{n}d"
+    input, counts = _checked(n, layer, input, output_size)
+    return _adaptive_average(input, counts)
+
+
+def _adaptive_max_pool_nd(
+    n: int, input: Array, output_size: OutputSize, return_indices: bool
+) -> Any:
+    layer = f"adaptive_max_pool{n}d"
+    input, counts = _checked(n, layer, input, output_size)
+    if input.ndim == n + 2 and input.shape[1] == 0:
+        raise ValueError(
+            f"{layer}: `input` may be empty only in the batch dimension, got shape {input.shape}"
+        )
+    output, indices = _adaptive_max(input, counts)
+    return (output, indices) if return_indices else output
+
+
+@partial(jax.jit, static_argnums=1, inline=True)
+def _adaptive_average(x: Float[Array, "..."], counts: tuple[int, ...]) -> Float[Array, "..."]:
+    means = x.astype(accumulation_dtype(x.dtype))
+    for axis, count in enumerate(counts, x.ndim - len(counts)):
+        means = _means_along(means, axis, count)
+    return means.astype(x.dtype)
+
+
+def _means_along(x: Float[Array, "..."], axis: int, count: int) -> Float[Array, "..."]:
+    """Return the mean of each of `count` windows along `axis`."""
+    size = x.shape[axis]
+    if count == 0:
+        return lax.slice_in_dim(x, 0, 0, axis=axis)
+    # The windows repeat after `period` of them. Where one size divides the other, that is at once.
+    repeats = math.gcd(size, count)
+    period = count // repeats
+    x = x.reshape(*x.shape[:axis], repeats, size // repeats, *x.shape[axis + 1 :])
+    windows = [adaptive_window(i, size // repeats, period) for i in range(period)]
+    # No matrix of weights: a NaN or an infinity would spread to windows that do not hold it.
+    if period <= UNROLLED_TAPS:
+        slices = [lax.slice_in_dim(x, start, end, axis=axis + 1) for start, end in windows]
+        means = jnp.stack([part.mean(axis + 1) for part in slices], axis + 1)
+    else:
+        means = _means_by_gather(x, axis + 1, windows)
+    return means.reshape(*x.shape[:axis], count, *x.shape[axis + 2 :])
+
+
+def _means_by_gather(
+    x: Float[Array, "..."], axis: int, windows: list[tuple[int, int]]
+) -> Float[Array, "..."]:
+    start, end = np.array(windows).T
+    positions = start[:, None] + np.arange((end - start).max())
+    inside = positions < end[:, None]
+    after = tuple(range(2, x.ndim - axis + 1))
+    taps = jnp.take(x, jnp.asarray(positions), axis, mode="clip")
+    taps = jnp.where(np.expand_dims(inside, after)[(None,) * axis], taps, jnp.zeros_like(taps))
+    lengths = np.expand_dims((end - start).astype(x.dtype), after[:-1])
+    return taps.sum(axis + 1) / lengths[(None,) * axis]
+
+
+@partial(jax.jit, static_argnums=1, inline=True)
+def _adaptive_max(
+    x: Float[Array, "..."], counts: tuple[int, ...]
+) -> tuple[Float[Array, "..."], Int[Array, "..."]]:
+    sizes = x.shape[-len(counts) :]
+    if 0 in counts:
+        empty = jnp.zeros((*x.shape[: -len(counts)], *counts), x.dtype)
+        return empty, empty.astype(jax.dtypes.canonicalize_dtype(jnp.int64))
+    if all(size % count == 0 for size, count in zip(sizes, counts, strict=True)):
+        steps = [size // count for size, count in zip(sizes, counts, strict=True)]
+        return max_with_indices(x, tuple(Window(step, step, 0, 1, False) for step in steps))
+    indices = _places_of_maxima(lax.stop_gradient(x), counts)
+    index_dtype = jax.dtypes.canonicalize_dtype(jnp.int64)
+    return pick_by_gather(x, indices, len(counts)), indices.astype(index_dtype)
+
+
+def _places_of_maxima(x: Float[Array, "..."], counts: tuple[int, ...]) -> Int[Array, "..."]:
+    """Return the flat position of each window's maximum."""
+    # One axis after the other: the first in each row, then the first of the rows, is the first in
+    # row-major order.
+    along = [jnp.arange(size, dtype=jnp.int32) for size in x.shape[-len(counts) :]]
+    best, index = x, flat_index(along, x.shape)
+    for axis in range(x.ndim - 1, x.ndim - 1 - len(counts), -1):
+        best, index = _select_along(best, index, axis, counts[axis - x.ndim])
+    return index
+
+
+def _select_along(
+    best: Float[Array, "..."], index: Int[Array, "..."], axis: int, count: int
+) -> tuple[Float[Array, "..."], Int[Array, "..."]]:
+    size = best.shape[axis]
+    start, end = np.array([adaptive_window(i, size, count) for i in range(count)]).T
+    # The lengths differ by one at most. So two spans of one power of two, which may overlap, make
+    # up each window.
+    width = 1
+    while 2 * width <= (end - start).min():
+        spans = [(0, size - 2 * width + 1), (width, size - width + 1)]
+        near, far = ([lax.slice_in_dim(a, *s, axis=axis) for a in (best, index)] for s in spans)
+        best, index = _later_if_it_wins(near, far)
+        width *= 2
+    near, far = (
+        [jnp.take(a, places, axis) for a in (best, index)] for places in (start, end - width)
+    )
+    return _later_if_it_wins(near, far)
+
+
+def _later_if_it_wins(near: list[Array], far: list[Array]) -> tuple[Array, Array]:
+    wins = candidate_wins(far[0], near[0])
+    return jnp.where(wins, far[0], near[0]), jnp.where(wins, far[1], near[1])
+
+
+def adaptive_window(i: int, size: int, count: int) -> tuple[int, int]:
+    """Return where window i of `count` over `size` positions starts and ends."""
+    return i * size // count, -(-(i + 1) * size // count)

@@ -1,0 +1,369 @@
+"""Interpolation to another size, each spatial dimension by a linear map of its own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache, partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Num
+
+from ..._checks import accumulation_dtype, check_array, check_floating, check_int
+from .._gradients import with_derivative_of
+from ..pooling import adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d
+
+# The number of spatial dimensions that each mode is for.
+_RANKS = {
+    "nearest": (1, 2, 3),
+    "nearest-exact": (1, 2, 3),
+    "linear": (1,),
+    "bilinear": (2,),
+    "bicubic": (2,),
+    "trilinear": (3,),
+    "area": (1, 2, 3),
+}
+_LINEAR = ("linear", "bilinear", "trilinear")
+_ANTIALIASED = ("bilinear", "bicubic")
+
+
+def interpolate(
+    input: Num[Array, "N C *spatial"],
+    size: int | Sequence[int] | None = None,
+    scale_factor: float | Sequence[float] | None = None,
+    mode: str = "nearest",
+    align_corners: bool | None = None,
+    recompute_scale_factor: bool | None = None,
+    antialias: bool = False,
+) -> Num[Array, "N C *out"]:
+    """Resample to another size.
+
+    An output at position i of a dimension looks at the input's position
+    s (i + 1/2) - 1/2, with s = in / out, or s = 1 / scale_factor where that is given and not
+    recomputed; with `align_corners` at i (in - 1) / (out - 1). "nearest" takes the input at
+    floor(s i), "nearest-exact" at floor(s (i + 1/2)); "linear", "bilinear" and "trilinear" weigh
+    the two neighbours in each dimension, "bicubic" the four, by Keys' kernel with a = -3/4; "area"
+    takes the mean of all that the output covers. With `antialias` the kernels (cubic: a = -1/2)
+    are stretched to cover what an output stands for.
+
+    Shapes: (N, C, *spatial) with one to three spatial dimensions -> (N, C, *out), where out is
+    `size`, or floor(spatial * scale_factor).
+
+    Dtypes: any floating point; also uint8 for "nearest" and "nearest-exact". Half precision is
+    computed in float32.
+
+    Args:
+        input: the images.
+        size: the new spatial sizes; one number for all.
+        scale_factor: their ratio to the old ones, likewise; one of the two must be given.
+        mode: "nearest", "nearest-exact", "linear", "bilinear", "bicubic", "trilinear" or "area".
+        align_corners: whether the first and last elements keep their places; for the linear and
+            cubic modes.
+        recompute_scale_factor: whether the ratio of the sizes takes the place of `scale_factor`.
+        antialias: whether to average where the image shrinks; for "bilinear" and "bicubic".
+
+    Raises:
+        TypeError: if the dtype is none of those, or an option is of the wrong type.
+        ValueError: if the options do not go together, or not with the input's dimensions; if a
+            size is not positive.
+
+    Source: torch.nn.functional.interpolate; Keys, 1981.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import jaxnn
+        >>> x = jnp.array([[[1.0, 2.0]]])
+        >>> jaxnn.functional.interpolate(x, scale_factor=2)
+        Array([[[1., 1., 2., 2.]]], dtype=float32)
+        >>> jaxnn.functional.interpolate(x, 4, mode="linear")
+        Array([[[1.  , 1.25, 1.75, 2.  ]]], dtype=float32)
+    """
+    input = check_array(input, "input", "interpolate")
+    check_resampling(size, scale_factor, mode, align_corners, recompute_scale_factor, "interpolate")
+    _check_rank(input, mode, antialias)
+    sizes, scales = _sizes_and_scales(input, size, scale_factor, recompute_scale_factor)
+    if mode == "area":
+        pools: list[Any] = [adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d]
+        return pools[len(sizes) - 1](input, sizes)  # type: ignore[no-any-return]
+    if 0 in input.shape[1:] or min(sizes) < 1:
+        raise ValueError(
+            "interpolate: channels and sizes must be positive, got input of shape "
+            f"{input.shape} and the size {sizes}"
+        )
+    if mode.startswith("nearest"):
+        if input.dtype != jnp.uint8:
+            check_floating(input, "input", "interpolate")
+        indices = (
+            _nearest(old, new, scale, mode == "nearest-exact")
+            for old, new, scale in zip(input.shape[2:], sizes, scales, strict=True)
+        )
+        return _take(input, tuple(indices))
+    check_floating(input, "input", "interpolate")
+    kernel = "linear" if mode in _LINEAR else "cubic"
+    return _contract(input, sizes, scales, kernel, bool(align_corners), antialias)
+
+
+def upsample(
+    input: Num[Array, "N C *spatial"],
+    size: int | Sequence[int] | None = None,
+    scale_factor: float | Sequence[float] | None = None,
+    mode: str = "nearest",
+    align_corners: bool | None = None,
+) -> Num[Array, "N C *out"]:
+    """`interpolate`, under the name that torch had for it before.
+
+    Shapes, dtypes, raises: as `interpolate`.
+
+    Source: torch.nn.functional.upsample.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import jaxnn
+        >>> jaxnn.functional.upsample(jnp.ones((1, 1, 2)), 4).shape
+        (1, 1, 4)
+    """
+    return interpolate(input, size, scale_factor, mode, align_corners)
+
+
+def upsample_nearest(
+    input: Num[Array, "N C *spatial"],
+    size: int | Sequence[int] | None = None,
+    scale_factor: float | Sequence[float] | None = None,
+) -> Num[Array, "N C *out"]:
+    """`interpolate` to the nearest neighbour.
+
+    Shapes, dtypes, raises: as `interpolate`.
+
+    Source: torch.nn.functional.upsample_nearest.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import jaxnn
+        >>> jaxnn.functional.upsample_nearest(jnp.ones((1, 1, 2)), 4).shape
+        (1, 1, 4)
+    """
+    return interpolate(input, size, scale_factor)
+
+
+def upsample_bilinear(
+    input: Num[Array, "N C H W"],
+    size: int | Sequence[int] | None = None,
+    scale_factor: float | Sequence[float] | None = None,
+) -> Num[Array, "N C H_out W_out"]:
+    """`interpolate` bilinearly with aligned corners.
+
+    Shapes, dtypes, raises: as `interpolate`.
+
+    Source: torch.nn.functional.upsample_bilinear.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import jaxnn
+        >>> jaxnn.functional.upsample_bilinear(jnp.ones((1, 1, 2, 2)), 4).shape
+        (1, 1, 4, 4)
+    """
+    return interpolate(input, size, scale_factor, "bilinear", align_corners=True)
+
+
+def check_resampling(
+    size: Any,
+    scale_factor: Any,
+    mode: str,
+    align_corners: bool | None,
+    recompute_scale_factor: bool | None,
+    layer: str,
+) -> None:
+    """Refuse options that do not go together, whatever the input."""
+    if mode not in _RANKS:
+        raise ValueError(f"{layer}: `mode` must be one of {tuple(_RANKS)}, got {mode!r}")
+    if align_corners is not None and mode in ("nearest", "nearest-exact", "area"):
+        raise ValueError(
+            f"{layer}: `align_corners` has no meaning for mode {mode!r}; leave it None"
+        )
+    if (size is None) == (scale_factor is None):
+        raise ValueError(
+            f"{layer}: give one of `size` and `scale_factor`, got {size} and {scale_factor}"
+        )
+    if recompute_scale_factor and size is not None:
+        raise ValueError(f"{layer}: `recompute_scale_factor` has no meaning with `size`")
+
+
+def _check_rank(input: jax.Array, mode: str, antialias: bool) -> None:
+    if input.ndim - 2 not in _RANKS[mode]:
+        ranks = " or ".join(str(rank + 2) for rank in _RANKS[mode])
+        raise ValueError(
+            f"interpolate: `input` must have {ranks} dimensions (N, C, positions, ...) for mode "
+            f"{mode!r}, got shape {input.shape}"
+        )
+    if antialias and mode not in _ANTIALIASED:
+        raise ValueError(f"interpolate: `antialias` is for modes {_ANTIALIASED}, got {mode!r}")
+
+
+def _sizes_and_scales(
+    input: jax.Array,
+    size: int | Sequence[int] | None,
+    scale_factor: float | Sequence[float] | None,
+    recompute: bool | None,
+) -> tuple[tuple[int, ...], tuple[float | None, ...]]:
+    """Return the new sizes, and the factors that the positions are computed by; None for in/out."""
+    spatial = input.shape[2:]
+    if size is not None:
+        sizes = _for_each(size, len(spatial), "size")
+        checked = tuple(check_int(value, "size", "interpolate") for value in sizes)
+        return checked, (None,) * len(spatial)
+    factors = _for_each(scale_factor, len(spatial), "scale_factor")
+    for factor in factors:
+        if isinstance(factor, bool) or not isinstance(factor, (int, float)):
+            raise TypeError(f"interpolate: `scale_factor` must be numbers, got {scale_factor!r}")
+    new = tuple(math.floor(old * float(f)) for old, f in zip(spatial, factors, strict=True))
+    return new, (None,) * len(spatial) if recompute else tuple(float(f) for f in factors)
+
+
+def _for_each(value: Any, count: int, name: str) -> tuple[Any, ...]:
+    if not isinstance(value, Sequence):
+        return (value,) * count
+    if len(value) != count:
+        raise ValueError(
+            f"interpolate: `{name}` must have one number for each of the {count} spatial "
+            f"dimensions, got {tuple(value)}"
+        )
+    return tuple(value)
+
+
+@lru_cache(maxsize=256)
+def _nearest(old: int, new: int, scale: float | None, exact: bool) -> tuple[int, ...]:
+    """The input's index for each output, computed in float32 as torch does."""
+    if not exact and new in (old, 2 * old):
+        return tuple(i * old // new for i in range(new))
+    step = np.float32(old) / np.float32(new) if scale is None else np.float32(1 / scale)
+    position = np.arange(new, dtype=np.float32) + np.float32(0.5 if exact else 0)
+    return tuple(np.minimum(np.floor(position * step).astype(int), old - 1).tolist())
+
+
+@partial(jax.jit, static_argnums=1, inline=True)
+def _take(input: jax.Array, indices: tuple[tuple[int, ...], ...]) -> jax.Array:
+    for axis, index in enumerate(indices, 2):
+        input = _taken(input, index, axis)
+    return input
+
+
+def _taken(input: jax.Array, index: tuple[int, ...], axis: int) -> jax.Array:
+    old, new = input.shape[axis], len(index)
+    before, after = input.shape[:axis], input.shape[axis + 1 :]
+    if new % old == 0 and index == tuple(i * old // new for i in range(new)):
+        # A broadcast, whose gradient is a sum; that of a gather would be a scatter.
+        wider = jnp.expand_dims(input, axis + 1)
+        wider = jnp.broadcast_to(wider, (*before, old, new // old, *after))
+        return wider.reshape(*before, new, *after)
+    if old % new == 0 and index == tuple(i * old // new for i in range(new)):
+        return lax.slice_in_dim(input, 0, old, old // new, axis)
+    return jnp.take(input, np.array(index), axis, mode="clip")
+
+
+@partial(jax.jit, static_argnums=(1, 2, 3, 4, 5), inline=True)
+def _contract(
+    input: jax.Array,
+    sizes: tuple[int, ...],
+    scales: tuple[float | None, ...],
+    kernel: str,
+    align_corners: bool,
+    antialias: bool,
+) -> jax.Array:
+    x = input.astype(accumulation_dtype(input.dtype))
+    matrices = []
+    for old, new, scale in zip(x.shape[2:], sizes, scales, strict=True):
+        weights = _antialiased_weights if antialias else _weights
+        matrices.append(weights(old, new, scale, kernel, align_corners, x.dtype.name))
+    resample = partial(_resample, matrices=matrices)
+    kept = [new == old for old, new in zip(x.shape[2:], sizes, strict=True)]
+    if antialias and any(kept):
+        # Torch leaves out a dimension that keeps its size, but not in the gradient.
+        pairs = zip(matrices, kept, strict=True)
+        shorter = [np.eye(len(m), dtype=m.dtype) if keep else m for m, keep in pairs]
+        x = with_derivative_of(partial(_resample, matrices=shorter), resample, x)
+    elif kernel == "cubic" and all(kept):
+        # Torch's gradient is the cotangent itself where no size changes.
+        x = with_derivative_of(resample, lambda tangent: tangent, x)
+    else:
+        x = resample(x)
+    return x.astype(input.dtype)
+
+
+def _resample(x: jax.Array, matrices: Sequence[np.ndarray]) -> jax.Array:
+    for matrix in matrices:
+        # The first spatial dimension is contracted, and the new one is put last.
+        dims = (((2,), (1,)), ((), ()))
+        x = lax.dot_general(x, jnp.asarray(matrix), dims, precision=lax.Precision.HIGHEST)
+    return x
+
+
+def _step(old: int, new: int, scale: float | None, align_corners: bool, real: Any) -> Any:
+    """The input's distance from one output to the next, computed in the given precision."""
+    if align_corners:
+        return real(old - 1) / real(new - 1) if new > 1 else real(0)
+    return real(old) / real(new) if scale is None else real(1 / scale)
+
+
+@lru_cache(maxsize=256)
+def _weights(
+    old: int, new: int, scale: float | None, kernel: str, align_corners: bool, dtype: str
+) -> np.ndarray:
+    """The matrix (new, old) of linear or cubic interpolation."""
+    real = np.dtype(dtype).type
+    step = _step(old, new, scale, align_corners, real)
+    position = np.arange(new).astype(dtype)
+    if kernel == "linear" and new == old:
+        return np.eye(new, dtype=dtype)
+    place = position * step if align_corners else step * (position + real(0.5)) - real(0.5)
+    if kernel == "linear":
+        place = np.maximum(place, real(0))
+        first = np.minimum(np.floor(place).astype(int), old - 1)
+        fraction = np.clip(place - first.astype(dtype), real(0), real(1))
+        taps = [(first, 1 - fraction), (np.minimum(first + 1, old - 1), fraction)]
+    else:
+        first = np.floor(place).astype(int)
+        fraction = place - first.astype(dtype)
+        taps = [
+            (np.clip(first + i, 0, old - 1), _keys(fraction - i, real(-0.75)))
+            for i in (-1, 0, 1, 2)
+        ]
+    matrix = np.zeros((new, old), dtype)
+    for index, weight in taps:
+        np.add.at(matrix, (np.arange(new), index), weight.astype(dtype))
+    return matrix
+
+
+def _keys(x: np.ndarray, a: Any) -> np.ndarray:
+    """The cubic convolution kernel."""
+    x = np.abs(x)
+    near = ((a + 2) * x - (a + 3)) * x * x + 1
+    far = ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
+    return np.where(x <= 1, near, np.where(x < 2, far, np.zeros_like(x)))
+
+
+@lru_cache(maxsize=256)
+def _antialiased_weights(
+    old: int, new: int, scale: float | None, kernel: str, align_corners: bool, dtype: str
+) -> np.ndarray:
+    """The matrix (new, old) of a kernel that is stretched where the image shrinks."""
+    real = np.dtype(dtype).type
+    step = _step(old, new, scale, align_corners, real)
+    stretch = np.maximum(step, real(1))
+    reach = real(1 if kernel == "linear" else 2) * stretch
+    matrix = np.zeros((new, old), dtype)
+    for i in range(new):
+        centre = step * (real(i) + real(0.5))
+        first = max(int(centre - reach + real(0.5)), 0)
+        last = min(int(centre + reach + real(0.5)), old)
+        distance = (np.arange(first, last).astype(dtype) - centre + real(0.5)) / stretch
+        weight = (
+            np.maximum(1 - np.abs(distance), 0)
+            if kernel == "linear"
+            else _keys(distance, real(-0.5))
+        )
+        matrix[i, first:last] = weight / weight.sum() if weight.sum() else weight
+    return matrix
