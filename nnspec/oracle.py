@@ -103,9 +103,13 @@ class LiveOracle:
 
     def references(self, case: ResolvedCase) -> list[StepReference]:
         """One reference a step, as :class:`Oracle` says."""
-        # Whether a dtype is refused shows only in that dtype.
-        refusal = any("error" in item.expect for item in case.steps)
-        exact = self._run(case, case.dtype if refusal else "float64")
+        exact = self._run(case, "float64")
+        if any("error" in item.expect for item in case.steps):
+            # Whether a dtype is refused shows only in that dtype; the steps before are exact.
+            judged = self._run(case, case.dtype)
+            before = [result for result in exact if not isinstance(result, Refused)]
+            refused = [result for result in judged if isinstance(result, Refused)]
+            exact = [*before[: len(judged) - len(refused)], *refused]
         if exact and isinstance(exact[-1], Refused):
             refused = StepReference(refused=str(exact[-1]))
             return [*self._combine(case, exact[:-1]), refused]
