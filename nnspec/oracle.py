@@ -108,8 +108,8 @@ class LiveOracle:
             # Whether a dtype is refused shows only in that dtype; the steps before are exact.
             judged = self._run(case, case.dtype)
             before = [result for result in exact if not isinstance(result, Refused)]
-            refused = [result for result in judged if isinstance(result, Refused)]
-            exact = [*before[: len(judged) - len(refused)], *refused]
+            refusals = [result for result in judged if isinstance(result, Refused)]
+            exact = [*before[: len(judged) - len(refusals)], *refusals]
         if exact and isinstance(exact[-1], Refused):
             refused = StepReference(refused=str(exact[-1]))
             return [*self._combine(case, exact[:-1]), refused]
