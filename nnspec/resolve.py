@@ -326,6 +326,8 @@ def with_first_dimensions(
     spec: LayerSpec, names: Mapping[str, Any], shapes: Mapping[str, Sequence[int]]
 ) -> dict[str, Any]:
     """The names, with those dimensions of the first call that lazy state takes its shape from."""
+    if not spec.lazy:
+        return dict(names)
     lazy = [s for s in spec.data.get("state", ()) if "lazy" in s]
     used = {name for s in lazy for size in s["shape"] for name in expression.names_in(str(size))}
     dims: dict[str, Any] = {}

@@ -31,12 +31,6 @@ def assert_close(actual: Any, expected: Any, tolerance: float) -> None:
     np.testing.assert_allclose(actual, expected, rtol=0, atol=bound)
 
 
-@pytest.fixture(autouse=True)
-def strict() -> Any:
-    with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
-        yield
-
-
 def assert_same_function(ours: Any, theirs: Any, *arguments: np.ndarray) -> None:
     """Compare values, gradients, and derivatives forwards, with torch in float64."""
     doubles = tuple(torch.tensor(a, dtype=torch.float64) for a in arguments)

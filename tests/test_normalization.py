@@ -34,12 +34,6 @@ def assert_close(actual: Any, expected: Any, tolerance: float) -> None:
     np.testing.assert_allclose(actual, expected, rtol=0, atol=bound)
 
 
-@pytest.fixture(autouse=True)
-def strict() -> Any:
-    with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
-        yield
-
-
 @pytest.mark.parametrize("mean", [0.0, 1e4])
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("shape", [(4, 3, 5, 2), (6, 3)])

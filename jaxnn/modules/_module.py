@@ -174,6 +174,11 @@ def ordered_attributes(module: nnx.Pytree) -> list[tuple[str, Any]]:
     return [(name, attributes[name]) for name in ordered if not name.startswith("_pytree__")]
 
 
+def value_of(variable: nnx.Variable[jax.Array] | None) -> jax.Array | None:
+    """Return the variable's array, or None where there is no variable."""
+    return None if variable is None else variable[...]
+
+
 def parameter_key(module: nnx.Module, rngs: RandomSource | None) -> jax.Array:
     """Return a fresh key for one drawn parameter of `module`.
 

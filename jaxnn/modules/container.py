@@ -103,8 +103,8 @@ class _Container(Module):
         return len(self._child_names)
 
 
-class _IndexedContainer(_Container):
-    """What Sequential and ModuleList share: children by position."""
+class _Positions(_Container):
+    """Children by position."""
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self._children().values())
@@ -127,8 +127,12 @@ class _IndexedContainer(_Container):
     def __getitem__(self, idx: slice | int) -> Any:
         return self._slice(idx) if isinstance(idx, slice) else getattr(self, self._name_at(idx))
 
-    def __setitem__(self, idx: int, module: nnx.Module | None) -> None:
-        self.add_module(self._name_at(idx), module)
+    def __setitem__(self, idx: int, child: Any) -> None:
+        self._register(self._name_at(idx), child)
+
+
+class _IndexedContainer(_Positions):
+    """What Sequential and ModuleList share: modules by position."""
 
     def __delitem__(self, idx: slice | int) -> None:
         names = self._child_names[idx] if isinstance(idx, slice) else [self._name_at(idx)]
@@ -275,7 +279,50 @@ class ModuleList(_IndexedContainer):
         return self.extend(modules)
 
 
-class ModuleDict(_Container):
+class _Names(_Container):
+    """Children by name."""
+
+    def __getitem__(self, key: str) -> Any:
+        return self._children()[key]
+
+    def __setitem__(self, key: str, child: Any) -> None:
+        self._register(key, child)
+
+    def __delitem__(self, key: str) -> None:
+        if key not in self._child_names:
+            raise KeyError(key)
+        delattr(self, key)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._child_names)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._child_names
+
+    def keys(self) -> KeysView[str]:
+        """Return the names."""
+        return self._children().keys()
+
+    def values(self) -> ValuesView[Any]:
+        """Return the values."""
+        return self._children().values()
+
+    def items(self) -> ItemsView[str, Any]:
+        """Return the pairs of name and value."""
+        return self._children().items()
+
+    def pop(self, key: str) -> Any:
+        """Remove the value at `key` and return it."""
+        removed = self[key]
+        del self[key]
+        return removed
+
+    def clear(self) -> None:
+        """Remove all values."""
+        self._replace_children({})
+
+
+class ModuleDict(_Names):
     """A dict of modules, in order of insertion, whose parameters are part of what holds it.
 
     Args:
@@ -305,45 +352,6 @@ class ModuleDict(_Container):
         super().__init__()
         if modules is not None:
             self.update(modules)
-
-    def __getitem__(self, key: str) -> Any:
-        return self._children()[key]
-
-    def __setitem__(self, key: str, module: nnx.Module | None) -> None:
-        self.add_module(key, module)
-
-    def __delitem__(self, key: str) -> None:
-        if key not in self._child_names:
-            raise KeyError(key)
-        delattr(self, key)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._child_names)
-
-    def __contains__(self, key: object) -> bool:
-        return key in self._child_names
-
-    def keys(self) -> KeysView[str]:
-        """Return the names."""
-        return self._children().keys()
-
-    def values(self) -> ValuesView[Any]:
-        """Return the modules."""
-        return self._children().values()
-
-    def items(self) -> ItemsView[str, Any]:
-        """Return the pairs of name and module."""
-        return self._children().items()
-
-    def pop(self, key: str) -> Any:
-        """Remove the module at `key` and return it."""
-        removed = self[key]
-        del self[key]
-        return removed
-
-    def clear(self) -> None:
-        """Remove all modules."""
-        self._replace_children({})
 
     def update(
         self,
@@ -391,7 +399,7 @@ class _Parameters(_Container):
         return "\n".join([f"{type(self).__name__}(", *lines, ")"]) if lines else super().__repr__()
 
 
-class ParameterList(_Parameters):
+class ParameterList(_Parameters, _Positions):
     """A list of parameters, which are part of the module that holds it.
 
     An array becomes an nnx.Param; any other value, an nnx.Variable among them, stays what it is.
@@ -424,28 +432,8 @@ class ParameterList(_Parameters):
         if values is not None:
             self.extend(values)
 
-    def _name_at(self, index: Any) -> str:
-        position = operator.index(index)
-        if not -len(self) <= position < len(self):
-            raise IndexError(f"jaxnn.ParameterList: index {index} is out of range for {len(self)}")
-        return self._child_names[position]
-
-    @overload
-    def __getitem__(self, idx: slice) -> Self: ...
-    @overload
-    def __getitem__(self, idx: int) -> Any: ...
-    def __getitem__(self, idx: slice | int) -> Any:
-        return (
-            type(self)(list(self)[idx])
-            if isinstance(idx, slice)
-            else getattr(self, self._name_at(idx))
-        )
-
-    def __setitem__(self, idx: int, param: Any) -> None:
-        self._register(self._name_at(idx), param)
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self._children().values())
+    def _slice(self, positions: slice) -> Self:
+        return type(self)(list(self)[positions])
 
     def append(self, value: Any) -> Self:
         """Add `value` at the end, and return the list."""
@@ -468,7 +456,7 @@ class ParameterList(_Parameters):
         return self.extend(values)
 
 
-class ParameterDict(_Parameters):
+class ParameterDict(_Parameters, _Names):
     """A dict of parameters, which are part of the module that holds it.
 
     An array becomes an nnx.Param; any other value, an nnx.Variable among them, stays what it is.
@@ -496,37 +484,8 @@ class ParameterDict(_Parameters):
         if parameters is not None:
             self.update(parameters)
 
-    def __getitem__(self, key: str) -> Any:
-        return self._children()[key]
-
-    def __setitem__(self, key: str, value: Any) -> None:
-        self._register(key, value)
-
-    def __delitem__(self, key: str) -> None:
-        if key not in self._child_names:
-            raise KeyError(key)
-        delattr(self, key)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._child_names)
-
     def __reversed__(self) -> Iterator[str]:
         return reversed(self._child_names)
-
-    def __contains__(self, key: object) -> bool:
-        return key in self._child_names
-
-    def keys(self) -> KeysView[str]:
-        """Return the names."""
-        return self._children().keys()
-
-    def values(self) -> ValuesView[Any]:
-        """Return the values."""
-        return self._children().values()
-
-    def items(self) -> ItemsView[str, Any]:
-        """Return the pairs of name and value."""
-        return self._children().items()
 
     def get(self, key: str, default: Any = None) -> Any:
         """Return the value at `key`, or `default` where there is none."""
@@ -538,22 +497,12 @@ class ParameterDict(_Parameters):
             self[key] = default
         return self[key]
 
-    def pop(self, key: str) -> Any:
-        """Remove the value at `key` and return it."""
-        removed = self[key]
-        del self[key]
-        return removed
-
     def popitem(self) -> tuple[str, Any]:
         """Remove the last pair and return it."""
         if not self._child_names:
             raise KeyError("jaxnn.ParameterDict: popitem of an empty dict")
         name = self._child_names[-1]
         return name, self.pop(name)
-
-    def clear(self) -> None:
-        """Remove all values."""
-        self._replace_children({})
 
     def copy(self) -> ParameterDict:
         """Return a new dict with the same values."""

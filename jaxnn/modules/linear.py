@@ -16,7 +16,7 @@ from .. import functional as F
 from .. import init
 from .._checks import check_int
 from ._lazy import LazyModule
-from ._module import Module, parameter_dtype, parameter_key
+from ._module import Module, parameter_dtype, parameter_key, value_of
 
 
 class Identity(Module):
@@ -91,7 +91,7 @@ class Linear(Module):
 
     def __call__(self, input: Num[Array, "*batch in_features"]) -> Num[Array, "*batch out"]:
         """Return x W^T + b."""
-        return F.linear(input, self.weight[...], None if self.bias is None else self.bias[...])
+        return F.linear(input, self.weight[...], value_of(self.bias))
 
     def extra_repr(self) -> str:
         """Return the sizes."""
@@ -167,8 +167,7 @@ class Bilinear(Module):
         input2: Float[Array, "*batch in2_features"],
     ) -> Float[Array, "*batch out_features"]:
         """Return the form's value for each pair of vectors."""
-        bias = None if self.bias is None else self.bias[...]
-        return F.bilinear(input1, input2, self.weight[...], bias)
+        return F.bilinear(input1, input2, self.weight[...], value_of(self.bias))
 
     def extra_repr(self) -> str:
         """Return the sizes."""

@@ -124,21 +124,9 @@ def batch_norm_with_stats(
         (Array([1.], dtype=float32), Array([1.5], dtype=float32))
     """
     input = check_array(input, "input", "batch_norm")
-    vectors = {
-        name: None if vector is None else check_array(vector, name, "batch_norm")
-        for name, vector in {
-            "running_mean": running_mean,
-            "running_var": running_var,
-            "weight": weight,
-            "bias": bias,
-        }.items()
-    }
+    vectors = _vectors("batch_norm", running_mean, running_var, weight, bias)
     _check_batch_norm(input, vectors, training, eps)
-    mean, var, scale, offset = vectors.values()
-    channels = input.shape[1]
-    dtype = next((v.dtype for v in vectors.values() if v is not None), input.dtype)
-    scale = jnp.ones(channels, dtype) if scale is None else scale
-    offset = jnp.zeros(channels, dtype) if offset is None else offset
+    mean, var, scale, offset = _with_defaults(vectors, input)
     wide = accumulation_dtype(input.dtype)
     eps = jnp.asarray(eps, wide)
     if not training:
@@ -159,6 +147,26 @@ def batch_norm_with_stats(
     # In Python's precision, where the momentum is known.
     kept = jnp.asarray(1 - momentum, wide)
     return output, *updated(mean, var, batch, share, kept)
+
+
+def _vectors(layer: str, *given: jax.Array | None) -> dict[str, jax.Array | None]:
+    names = ("running_mean", "running_var", "weight", "bias")
+    return {
+        name: None if vector is None else check_array(vector, name, layer)
+        for name, vector in zip(names, given, strict=True)
+    }
+
+
+def _with_defaults(
+    vectors: dict[str, jax.Array | None], input: jax.Array
+) -> tuple[jax.Array | None, jax.Array | None, jax.Array, jax.Array]:
+    """Return mean, variance, scale and offset; the latter two 1 and 0 where they are not given."""
+    mean, var, scale, offset = vectors.values()
+    channels = input.shape[1]
+    dtype = next((v.dtype for v in vectors.values() if v is not None), input.dtype)
+    scale = jnp.ones(channels, dtype) if scale is None else scale
+    offset = jnp.zeros(channels, dtype) if offset is None else offset
+    return mean, var, scale, offset
 
 
 def _check_batch_norm(
@@ -272,11 +280,8 @@ def instance_norm_with_stats(
     input, vectors = _instance_norm_arguments(
         input, running_mean, running_var, weight, bias, use_input_stats
     )
-    mean, var, scale, offset = vectors.values()
+    mean, var, scale, offset = _with_defaults(vectors, input)
     batch, channels, *spatial = input.shape
-    dtype = next((v.dtype for v in vectors.values() if v is not None), input.dtype)
-    scale = jnp.ones(channels, dtype) if scale is None else scale
-    offset = jnp.zeros(channels, dtype) if offset is None else offset
     wide = accumulation_dtype(input.dtype)
     eps = jnp.asarray(eps, wide)
     if not use_input_stats:
@@ -310,15 +315,7 @@ def _instance_norm_arguments(
     use_input_stats: bool,
 ) -> tuple[jax.Array, dict[str, jax.Array | None]]:
     input = check_array(input, "input", "instance_norm")
-    vectors = {
-        name: None if vector is None else check_array(vector, name, "instance_norm")
-        for name, vector in {
-            "running_mean": running_mean,
-            "running_var": running_var,
-            "weight": weight,
-            "bias": bias,
-        }.items()
-    }
+    vectors = _vectors("instance_norm", running_mean, running_var, weight, bias)
     check_floating(input, "input", "instance_norm")
     if input.ndim < 3:
         raise ValueError(

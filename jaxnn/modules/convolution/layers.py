@@ -14,7 +14,7 @@ from jaxtyping import Array, Num
 from ... import functional as F
 from ..._checks import check_int, ntuple
 from ...functional.convolution import same_padding
-from .._module import Module
+from .._module import Module, value_of
 from ..linear import draw_weight_and_bias
 
 IntOrInts = int | Sequence[int]
@@ -48,9 +48,6 @@ class _Base(Module):
         for argument, channels in (("in_channels", in_channels), ("out_channels", out_channels)):
             if channels % self.groups:
                 raise ValueError(f"{name}: `{argument}`={channels} must be a multiple of {groups=}")
-
-    def _bias(self) -> jax.Array | None:
-        return None if self.bias is None else self.bias[...]
 
     def extra_repr(self) -> str:
         """Return the channels, the kernel's size, and what is not the default."""
@@ -125,7 +122,13 @@ class _Conv(_Base):
             input, padding = F.pad(input, flat, self.padding_mode), "valid"
         convolve = (F.conv1d, F.conv2d, F.conv3d)[self._n - 1]
         return convolve(
-            input, self.weight[...], self._bias(), self.stride, padding, self.dilation, self.groups
+            input,
+            self.weight[...],
+            value_of(self.bias),
+            self.stride,
+            padding,
+            self.dilation,
+            self.groups,
         )
 
 
@@ -169,7 +172,7 @@ class _ConvTranspose(_Base):
         return convolve(
             input,
             self.weight[...],
-            self._bias(),
+            value_of(self.bias),
             self.stride,
             self.padding,
             longer,

@@ -99,8 +99,3 @@ def check_number(value: Any, name: str, layer: str) -> Any:
     if not isinstance(value, (int, float)):
         raise TypeError(f"{layer}: `{name}` must be a number, got {value!r}")
     return value
-
-
-def value_of(variable: nnx.Variable[jax.Array] | None) -> jax.Array | None:
-    """Return the variable's array, or None where there is no variable."""
-    return None if variable is None else variable[...]

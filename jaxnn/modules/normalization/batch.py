@@ -13,7 +13,8 @@ from jaxtyping import Array, Float
 from ... import functional as F
 from ..._checks import accumulation_dtype
 from ...functional.normalization import AxisName
-from ._statistics import LazyNorm, NormWithStatistics, value_of
+from .._module import value_of
+from ._statistics import LazyNorm, NormWithStatistics
 
 
 class _BatchNorm(NormWithStatistics):

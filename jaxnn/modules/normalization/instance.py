@@ -10,7 +10,8 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from ... import functional as F
-from ._statistics import LazyNorm, NormWithStatistics, value_of
+from .._module import value_of
+from ._statistics import LazyNorm, NormWithStatistics
 
 
 class _InstanceNorm(NormWithStatistics):
