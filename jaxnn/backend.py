@@ -22,7 +22,7 @@ from flax import nnx
 import jaxnn
 import jaxnn.functional
 from jaxnn.modules._lazy import LazyModule
-from nnspec.backend import Refused, Step, StepResult, Unsupported, flatten, nest
+from nnspec.backend import Refused, Step, StepResult, Unsupported, flatten, made, nest
 
 _PACKAGE = str(Path(__file__).resolve().parent)
 
@@ -63,17 +63,32 @@ class JaxnnBackend:
         make = self.overrides.get(name, getattr(library, name, None))
         if make is None:
             raise Unsupported(f"jaxnn has no {kind} {name}")
-        params = {n: tuple(v) if isinstance(v, list) else v for n, v in params.items()}
+        rngs = nnx.Rngs(seed)
+
+        def layer(name: str, given: dict[str, Any]) -> nnx.Module:
+            make = self.overrides.get(name, getattr(jaxnn, name))
+            given = {**given, "dtype": jnp.dtype(dtype)} if _takes_dtype(make) else given
+            module: nnx.Module = make(**given, rngs=rngs)
+            return module
+
+        def function(name: str, given: dict[str, Any]) -> Callable[..., Any]:
+            found = getattr(jaxnn.functional, name)
+            return partial(found, **given) if given else found
+
         with _context(dtype, self.device), _refusals():
+            params = {n: made(v, layer, function) for n, v in params.items()}
             if kind == "function":
                 return _FunctionInstance(partial(make, **params), dtype, self.device)
-            if "dtype" in inspect.signature(make).parameters:
-                params = {**params, "dtype": jnp.dtype(dtype)}
-            module = make(**params, rngs=nnx.Rngs(seed))
+            params = {**params, "dtype": jnp.dtype(dtype)} if _takes_dtype(make) else params
+            module = make(**params, rngs=rngs)
         return _LayerInstance(module, dtype, self.device)
 
     def close(self) -> None:
         """Nothing is held."""
+
+
+def _takes_dtype(make: Callable[..., Any]) -> bool:
+    return "dtype" in inspect.signature(make).parameters
 
 
 def use_compilation_cache() -> None:

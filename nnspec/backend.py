@@ -6,7 +6,7 @@ started with ``process:COMMAND`` that speaks JSON lines (:mod:`nnspec.process`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from typing import Any, Protocol
@@ -98,6 +98,23 @@ class Backend(Protocol):
     def close(self) -> None:
         """Release what the backend holds."""
         ...
+
+
+def made(
+    value: Any,
+    layer: Callable[[str, dict[str, Any]], Any],
+    function: Callable[[str, dict[str, Any]], Any],
+) -> Any:
+    """A parameter as an implementation takes it: lists are tuples, layers and functions made.
+
+    ``{"layer": NAME, "params": {...}}`` is what ``layer`` makes of it, ``{"function": NAME}``
+    what ``function`` makes of it.
+    """
+    if isinstance(value, Mapping):
+        params = {n: made(v, layer, function) for n, v in value.get("params", {}).items()}
+        make, key = (layer, "layer") if "layer" in value else (function, "function")
+        return make(value[key], params)
+    return tuple(value) if isinstance(value, list) else value
 
 
 def flatten(result: Any) -> list[Any]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from . import expression
+from .templates import pattern, substitute
 
 if TYPE_CHECKING:
     from .document import LayerSpec
@@ -115,7 +116,14 @@ def _expressions(spec: LayerSpec) -> Iterator[tuple[str, str, set[str]]]:
     for item in data["inputs"]:
         if "bound" in item:
             yield f"bound of {item['name']}", item["bound"], known
-    for item in (*data["outputs"], *data.get("state", ())):
+    for group in data.get("state", ()):
+        for name, text in group.get("each", {}).items():
+            yield f"each {name}", text, known
+        if "each" in group and "when" in group:
+            yield "when of a group of state", group["when"], known
+    # What stands for a value reads as a number, which it may also be within quotes.
+    places = {name: 0 for group in data.get("state", ()) for name in group.get("each", ())}
+    for item in (*data["outputs"], *(substitute(entry, places) for entry in spec.state_entries)):
         shape = item["shape"] if isinstance(item["shape"], list) else []
         if isinstance(item["shape"], str) and not item["shape"].startswith("same_as("):
             shape = [item["shape"]]
@@ -139,9 +147,8 @@ def _expressions(spec: LayerSpec) -> Iterator[tuple[str, str, set[str]]]:
 
 
 def _accuracies(spec: LayerSpec) -> Iterator[tuple[str, Any]]:
-    for key in ("outputs", "state"):
-        for item in spec.data.get(key, ()):
-            yield item["name"], item.get("accuracy", "calibrated")
+    for item in (*spec.data["outputs"], *spec.state_entries):
+        yield item["name"], item.get("accuracy", "calibrated")
     declared = spec.data.get("gradients", {}).get("accuracy", "calibrated")
     by_name = declared if isinstance(declared, Mapping) else {"gradients": declared}
     yield from by_name.items()
@@ -218,6 +225,8 @@ def _is(value: Any, kind: str) -> bool:
         return value in ("inf", "-inf", "nan") or (
             isinstance(value, int | float) and not isinstance(value, bool)
         )
+    if kind in ("layer", "function"):
+        return isinstance(value, dict) and {kind} <= value.keys() <= {kind, "params"}
     match = re.fullmatch(r"(int|float)([*\d])(\??)", kind)
     if match is None or not isinstance(value, list):
         return False
@@ -282,8 +291,11 @@ def _size(value: Any) -> int:
 def _check_names(spec: LayerSpec) -> Iterator[str]:
     data = spec.data
     outputs = {o["name"] for o in data["outputs"]}
-    states = {s["name"] for s in data.get("state", ())}
+    states = {s["name"] for s in spec.state_entries}
     wrt = set(data.get("gradients", {}).get("wrt", ()))
+    if "parameters" in wrt:
+        wrt |= {s["name"] for s in spec.state_entries if s["kind"] == "parameter"}
+        wrt.remove("parameters")
     tensors = {f"output.{n}" for n in outputs} | {f"state.{n}" for n in states}
     tensors |= {f"gradient.{n}" for n in wrt}
     known = {
@@ -293,7 +305,7 @@ def _check_names(spec: LayerSpec) -> Iterator[str]:
 
     def unknown(where: str, names: Iterable[str], among: set[str]) -> Iterator[str]:
         yield from (f"{where}: unknown name {n!r}; known are {sorted(among)}"
-                    for n in names if n not in among)  # fmt: skip
+                    for n in names if not any(pattern(a).fullmatch(n) for a in among))  # fmt: skip
 
     yield from unknown("gradients.wrt", wrt, {i["name"] for i in data["inputs"]} | states)
     for waiver in data.get("waivers", ()):

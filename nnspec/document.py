@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import yaml
 
 from . import checks, expression
 from .expression import Function
+from .templates import pattern, substitute
 
 SCHEMA_VERSION = "nnspec/1"
 MODES = ("train", "eval")
@@ -201,7 +203,30 @@ class LayerSpec:
     @property
     def lazy(self) -> bool:
         """Whether some state takes its shape from the first call."""
-        return any("lazy" in item for item in self.data.get("state", ()))
+        return any("lazy" in item for item in self.state_entries)
+
+    @cached_property
+    def state_entries(self) -> list[Mapping[str, Any]]:
+        """The state as written; in the entries of an ``each`` group, ``{name}`` still stands."""
+        items = self.data.get("state", ())
+        return [entry for item in items for entry in item.get("state", [item])]
+
+    def state(self, names: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+        """The state that exists under these parameters, ``each`` groups written out."""
+        written: list[Mapping[str, Any]] = []
+        for item in self.active(self.data.get("state", ()), names):
+            written += self._repeated(item, names) if "each" in item else [item]
+        return list(self.active(written, names))
+
+    def _repeated(self, group: Mapping[str, Any], names: Mapping[str, Any]) -> Iterator[Any]:
+        values = [expression.evaluate(e, names, self.functions) for e in group["each"].values()]
+        for combination in product(*values):
+            chosen = dict(zip(group["each"], combination, strict=True))
+            yield from (substitute(entry, chosen) for entry in group["state"])
+
+    def state_entry(self, name: str) -> Mapping[str, Any] | None:
+        """The entry of ``state_entries`` that describes ``name``."""
+        return next((e for e in self.state_entries if pattern(e["name"]).fullmatch(name)), None)
 
     def scope(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """The names that expressions see: parameters with defaults, then the ``let`` values."""

@@ -275,6 +275,8 @@ class _Evaluator:
             ]
             return None if value is None else value[bounds[0] : bounds[1]]
         index = self.visit(node.slice)
+        if isinstance(value, Mapping):
+            return value.get(index)
         if value is None or index is None or not -len(value) <= index < len(value):
             return None
         return value[index]

@@ -113,7 +113,7 @@ def configurations(draw: st.DrawFn, spec: LayerSpec, dtypes: Sequence[str]) -> d
     rules = spec.data.get("fuzz", {})
     stateful = bool(spec.data.get("state")) or "random" in spec.data
     modes = rules.get("modes", ["train", "eval"] if stateful else ["train"])
-    buffers = any(s["kind"] == "buffer" for s in spec.data.get("state", ()))
+    buffers = any(s["kind"] == "buffer" for s in spec.state_entries)
     steps = []
     for _ in range(draw(st.integers(1, 2)) if buffers else 1):
         sizes: dict[str, Any] = {}
@@ -280,7 +280,7 @@ def _state(spec: LayerSpec, configuration: Mapping[str, Any], example: int) -> d
     first = configuration["steps"][0]["inputs"]
     names = with_first_dimensions(spec, names, {n: block["shape"] for n, block in first.items()})
     blocks = {}
-    for position, item in enumerate(spec.active(spec.data.get("state", ()), names)):
+    for position, item in enumerate(spec.state(names)):
         if "lazy" in item and not isinstance(item["init"], Mapping):
             continue  # known once it appears; a load would take the first call's part
         try:

@@ -263,10 +263,9 @@ class _Run:
             if isinstance(declared, Mapping):
                 declared = declared.get(plain, "calibrated")
         if declared is None:
-            pool = data["outputs"] if group == "output" else data.get("state", ())
-            declared = next(
-                (i.get("accuracy", "calibrated") for i in pool if i["name"] == plain), "calibrated"
-            )
+            outputs = {o["name"]: o for o in data["outputs"]}
+            entry = outputs.get(plain) if group == "output" else self.spec.state_entry(plain)
+            declared = (entry or {}).get("accuracy", "calibrated")
         functions = call_functions(self.spec, item.step.inputs)
         return accuracy.choose(declared, item.names, functions)
 

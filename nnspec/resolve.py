@@ -6,7 +6,7 @@ neither the expression evaluator nor the generators.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -61,7 +61,7 @@ class ResolvedCase:
 
     def state_specs(self) -> list[Mapping[str, Any]]:
         """The state that exists under these parameters."""
-        return list(self.spec.active(self.spec.data.get("state", ()), self.names))
+        return self.spec.state(self.names)
 
     @property
     def key(self) -> tuple[Any, ...]:
@@ -114,14 +114,15 @@ def _resolve(spec: LayerSpec, case: Mapping[str, Any], dtype: str) -> ResolvedCa
     if spec.lazy and not refused and not case.get("initial"):
         first = _inputs(spec, spec.steps(case)[0], "", dtype)
         names = with_first_dimensions(spec, names, {n: a.shape for n, a in first.items()})
-    states = {s["name"]: s for s in spec.data.get("state", ())}
     state = {
-        name: resolve_tensor(block, f"{case['id']}/state/{name}", _state_dtype(states[name], dtype))
+        name: resolve_tensor(
+            block, f"{case['id']}/state/{name}", _state_dtype(spec.state_entry(name), dtype)
+        )
         for name, block in case.get("state", {}).items()
     }
     if not refused and not case.get("initial"):
-        for item in spec.active(spec.data.get("state", ()), names):
-            shape = state_shapes(spec, names)[item["name"]]
+        for item in spec.state(names):
+            shape = state_shape(spec, item, names)
             drawn = isinstance(item["init"], Mapping) and None not in shape
             if drawn and item["name"] not in state:
                 # What is drawn at construction differs between implementations: a case that
@@ -142,10 +143,7 @@ def _resolve(spec: LayerSpec, case: Mapping[str, Any], dtype: str) -> ResolvedCa
 
 def state_shapes(spec: LayerSpec, names: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     """The shape of each parameter and buffer that exists under these parameters of the layer."""
-    return {
-        item["name"]: state_shape(spec, item, names)
-        for item in spec.active(spec.data.get("state", ()), names)
-    }
+    return {item["name"]: state_shape(spec, item, names) for item in spec.state(names)}
 
 
 def state_shape(
@@ -196,8 +194,8 @@ def _check_expected(item: ResolvedStep, states: Mapping[str, tuple[int, ...]]) -
             raise ValueError(f"rows {list(numbers)} of state {name}, which has {states[name][0]}")
 
 
-def _state_dtype(state: Mapping[str, Any], dtype: str) -> str:
-    declared = state.get("dtype", "T")
+def _state_dtype(state: Mapping[str, Any] | None, dtype: str) -> str:
+    declared = (state or {}).get("dtype", "T")
     return dtype if declared == "T" else declared
 
 
@@ -250,13 +248,9 @@ def _resolve_step(
         shapes[output["name"]] = output_shape(output, scope, inputs, functions)
         dtypes[output["name"]] = _output_dtype(output["dtype"], inputs, dtype)
     expect = raw.get("expect", {})
-    active = [
-        s["name"]
-        for s in spec.active(spec.data.get("state", ()), names)
-        if s["kind"] == "parameter"
-    ]
+    active = [s["name"] for s in spec.state(names) if s["kind"] == "parameter"]
     wrt = [
-        name for name in spec.data.get("gradients", {}).get("wrt", ())
+        name for name in _differentiated(spec, active)
         if (name in inputs and is_float(inputs[name])) or name in active
     ]  # fmt: skip
     cotangents = None
@@ -283,13 +277,19 @@ def _resolve_step(
     return resolved
 
 
+def _differentiated(spec: LayerSpec, parameters: Sequence[str]) -> Iterator[str]:
+    """What gradients are asked for, where ``parameters`` stands for all of these."""
+    for name in spec.data.get("gradients", {}).get("wrt", ()):
+        yield from parameters if name == "parameters" else [name]
+
+
 def _literals(
     spec: LayerSpec,
     expect: Mapping[str, Any],
     dtypes: Mapping[str, str],
     dtype: str,
 ) -> dict[str, np.ndarray]:
-    states = {s["name"]: _state_dtype(s, dtype) for s in spec.data.get("state", ())}
+    states = {n: _state_dtype(spec.state_entry(n), dtype) for n in expect.get("state", ())}
     found = {}
     for group, kinds in (("outputs", dtypes), ("gradients", {}), ("state", states)):
         for name, block in expect.get(group, {}).items():
@@ -328,7 +328,7 @@ def with_first_dimensions(
     """The names, with those dimensions of the first call that lazy state takes its shape from."""
     if not spec.lazy:
         return dict(names)
-    lazy = [s for s in spec.data.get("state", ()) if "lazy" in s]
+    lazy = [s for s in spec.state_entries if "lazy" in s]
     used = {name for s in lazy for size in s["shape"] for name in expression.names_in(str(size))}
     dims: dict[str, Any] = {}
     for item in spec.data["inputs"]:

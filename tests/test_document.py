@@ -7,6 +7,8 @@ import half
 import pytest
 from half import LAYER, changed
 
+from nnspec.backend import made
+from nnspec.checks import has_type
 from nnspec.document import (
     SpecError,
     load_layer,
@@ -15,6 +17,7 @@ from nnspec.document import (
     read_yaml,
     specification_folder,
 )
+from nnspec.expression import evaluate
 from nnspec.resolve import resolve
 
 
@@ -307,3 +310,37 @@ def test_the_specification_itself():
     for spec in specs.values():
         for case in spec.data["cases"]:
             resolve(spec, case, spec.dtypes(case)[0])
+
+
+def test_a_group_of_state_is_written_out(tmp_path):
+    group = """
+  - each: {k: "range(twice)", side: "['', '_back']"}
+    when: "scale < 2"
+    state:
+    - {name: "weight_l{k}{side}", kind: parameter, shape: ["{k} + 1"], init: 0}
+    - {name: "deep_l{k}", when: "{k} > 0 and '{side}' == ''", kind: parameter, shape: [], init: 0}
+"""
+    spec = load_layer(half.specification(tmp_path, changed("state:\n", f"state:{group}")))
+    names = spec.scope({"scale": 1})
+    written = {s["name"]: s["shape"] for s in spec.state(names)}
+    assert list(written) == [
+        "weight_l0", "weight_l0_back", "weight_l1", "deep_l1", "weight_l1_back", "calls",
+    ]  # fmt: skip
+    assert written["weight_l1_back"] == ["1 + 1"]
+    assert [s["name"] for s in spec.state(spec.scope({"scale": 2}))] == ["calls"]
+    entry = spec.state_entry("weight_l7_back")
+    assert entry is not None
+    assert entry["name"] == "weight_l{k}{side}"
+    assert spec.state_entry("weigh_l7") is None
+
+
+def test_layers_and_functions_as_parameters():
+    layer = {"layer": "LayerNorm", "params": {"normalized_shape": [4], "eps": 0.1}}
+    assert has_type(layer, "int|layer")
+    assert has_type({"function": "relu"}, "function")
+    assert not has_type({"function": "relu"}, "layer")
+    assert evaluate('v["params"]["eps"]', {"v": layer}) == 0.1
+    assert evaluate('v["params"]["bias"]', {"v": layer}) is None
+    told = made({"layer": "Outer", "params": {"norm": layer}}, lambda *a: a, lambda *a: a)
+    inner = ("LayerNorm", {"normalized_shape": (4,), "eps": 0.1})
+    assert told == ("Outer", {"norm": inner})

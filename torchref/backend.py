@@ -5,13 +5,14 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 import torch
 
-from nnspec.backend import Refused, Step, StepResult, Unsupported, flatten, nest
+from nnspec.backend import Refused, Step, StepResult, Unsupported, flatten, made, nest
 
 # What torch raises to refuse; anything else is a defect of this adapter and passes through.
 _REFUSALS = (
@@ -46,7 +47,8 @@ class TorchBackend:
         if make is None:
             raise Unsupported(f"torch has no {kind} {name}")
         _seed(seed)
-        params = {n: tuple(v) if isinstance(v, list) else v for n, v in params.items()}
+        with _refusals():
+            params = {n: made(v, _layer, _function) for n, v in params.items()}
         if kind == "function":
             return _Instance(lambda **inputs: make(**inputs, **params), None)
         with _refusals():
@@ -75,6 +77,16 @@ class TorchBackend:
 
     def close(self) -> None:
         """Nothing is held."""
+
+
+def _layer(name: str, params: dict[str, Any]) -> torch.nn.Module:
+    layer: torch.nn.Module = getattr(torch.nn, name)(**params)
+    return layer
+
+
+def _function(name: str, params: dict[str, Any]) -> Any:
+    found = getattr(torch.nn.functional, name)
+    return partial(found, **params) if params else found
 
 
 class _Instance:
