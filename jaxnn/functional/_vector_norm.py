@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -26,10 +28,27 @@ def vector_norm(x: jax.Array, p: float, axes: tuple[int, ...]) -> jax.Array:
     elif p == -float("inf"):
         norm = _absolute(wide).min(axes, keepdims=True)
     elif p == 2:
-        norm = _root((wide * wide).sum(axes, keepdims=True), 2.0)
+        norm = _two_norm(wide, axes)
     else:
         norm = _root(_power(_absolute(wide), p).sum(axes, keepdims=True), p)
     return norm.astype(x.dtype)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _two_norm(x: jax.Array, axes: tuple[int, ...]) -> jax.Array:
+    return jnp.sqrt((x * x).sum(axes, keepdims=True))
+
+
+@_two_norm.defjvp
+def _two_norm_jvp(
+    axes: tuple[int, ...], primals: tuple[jax.Array], tangents: tuple[jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+    """The direction x / norm, rounded as such: exactly 1 or -1 for a vector of one element."""
+    (x,), (tangent,) = primals, tangents
+    norm = _two_norm(x, axes)
+    zero = norm == 0
+    direction = jnp.where(zero, 0, x / jnp.where(zero, 1, norm))
+    return norm, (direction * tangent).sum(axes, keepdims=True)
 
 
 def _absolute(x: jax.Array) -> jax.Array:

@@ -70,4 +70,18 @@ def _normalize(input: jax.Array, p: float, axes: tuple[int, ...], eps: jax.Array
     norm = vector_norm(input, p, axes)
     # Not jnp.maximum, which would halve the gradient where both are equal.
     divisor = jnp.where(norm < eps, eps, norm)
-    return input / jnp.broadcast_to(divisor, input.shape)
+    return _quotient(input, jnp.broadcast_to(divisor, input.shape))
+
+
+@jax.custom_jvp
+def _quotient(x: jax.Array, divisor: jax.Array) -> jax.Array:
+    return x / divisor
+
+
+@_quotient.defjvp
+def _quotient_jvp(
+    primals: tuple[jax.Array, jax.Array], tangents: tuple[jax.Array, jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+    """Of the rounded quotient, so that both terms cancel exactly where x is its own norm."""
+    quotient = _quotient(*primals)
+    return quotient, tangents[0] / primals[1] - quotient * (tangents[1] / primals[1])
