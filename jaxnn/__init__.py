@@ -8,6 +8,7 @@ from . import sparse as sparse
 from ._config import check_indices as check_indices
 from ._config import forward_mode as forward_mode
 from .interop import LoadReport as LoadReport
+from .interop import from_torch as from_torch
 from .interop import load_state_dict as load_state_dict
 from .interop import state_dict as state_dict
 from .modules import *  # noqa: F403 (exactly what `modules.__all__` lists)

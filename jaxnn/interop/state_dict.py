@@ -159,7 +159,23 @@ def named_variables(module: nnx.Module) -> Iterator[tuple[str, nnx.Variable[Any]
     """Yield the variables that a state dict holds, under their names and in its order."""
     if not isinstance(module, nnx.Module):
         raise TypeError(f"`module` must be an nnx.Module, got {type(module).__name__}")
-    yield from _walk(module, "", ())
+    tied = getattr(module, "_tied", ())
+    if not tied:
+        yield from _walk(module, "", ())
+        return
+    # What is stored once, and has several names in torch, appears under each.
+    stored = dict(_walk(module, "", ()))
+    for key in getattr(module, "_state_keys", ()):
+        first = _first_name(key, tied)
+        if first in stored:
+            yield key, stored[first]
+
+
+def _first_name(key: str, tied: Sequence[tuple[str, str]]) -> str:
+    for alias, first in tied:
+        if key == alias or key.startswith(f"{alias}."):
+            return first + key[len(alias) :]
+    return key
 
 
 def _walk(

@@ -1,0 +1,433 @@
+"""Capturing a torch model's forward pass with `torch.export`, module by module.
+
+While the model is traced, each of its modules says where its call begins and ends, and with what:
+an operator `mark` that does nothing stands in the graph. A layer that jaxnn has is not looked
+into: an operator `call` stands for it, whose outputs have the right shapes. So the hierarchy, the
+signatures and the nested results are those of the original, whatever the exporter does.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields, is_dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from .program import Structure, Value, rebuild
+
+if TYPE_CHECKING:
+    import torch
+
+
+class NotDescribable(TypeError):
+    """An argument or result that is neither made of tensors nor a constant."""
+
+
+@dataclass
+class Record:
+    """One call of a module: where, with what, and what came back.
+
+    In `args`, `kwargs` and `results`, `Value("3")` is the third tensor and `Value("s1")` the first
+    integer that depends on a shape.
+    """
+
+    module: str
+    leaf: bool
+    args: Any
+    kwargs: dict[str, Any]
+    arguments: dict[str, Any] = field(default_factory=dict)
+    results: Any = None
+
+
+@dataclass
+class Captured:
+    """An exported graph and what its marks and calls mean, by key."""
+
+    program: torch.export.ExportedProgram
+    records: list[Record]
+    inputs: dict[str, Any]
+    output: Any
+
+
+def describe(value: Any, tensors: list[Any], sizes: list[Any]) -> Any:
+    """Return the structure of `value`, moving its tensors and symbolic sizes to the lists.
+
+    Raises:
+        NotDescribable: if it holds something else than tensors, containers and constants.
+    """
+    import torch
+
+    def inner(item: Any) -> Any:
+        return describe(item, tensors, sizes)
+
+    if isinstance(value, torch.Tensor):
+        tensors.append(value)
+        return Value(str(len(tensors) - 1))
+    if isinstance(value, torch.SymInt):
+        sizes.append(value)
+        return Value(f"s{len(sizes) - 1}")
+    if value is None or isinstance(value, (bool, int, float, complex, str)):
+        return value
+    if isinstance(value, torch.dtype):
+        return str(value).removeprefix("torch.")
+    if isinstance(value, torch.device):
+        return None
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        pairs = tuple((name, inner(getattr(value, name))) for name in value._fields)
+        return Structure("namedtuple", type(value).__name__, pairs)
+    if isinstance(value, (tuple, torch.Size)):
+        return tuple(inner(item) for item in value)
+    if isinstance(value, list):
+        return [inner(item) for item in value]
+    if isinstance(value, Mapping):
+        kind = "dict" if type(value).__name__ in ("dict", "OrderedDict") else "record"
+        pairs = tuple((key, inner(item)) for key, item in value.items())
+        return Structure(kind, type(value).__name__, pairs)
+    if is_dataclass(value) and not isinstance(value, type):
+        pairs = tuple((f.name, inner(getattr(value, f.name))) for f in fields(value))
+        return Structure("record", type(value).__name__, pairs)
+    if hasattr(value, "__dict__") and not callable(value):
+        pairs = tuple((name, inner(item)) for name, item in vars(value).items())
+        return Structure("record", type(value).__name__, pairs)
+    raise NotDescribable(f"{type(value).__name__} is neither a tensor nor made of tensors")
+
+
+def capture(
+    model: torch.nn.Module,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    is_leaf: Callable[[torch.nn.Module], bool],
+    dynamic_batch: bool,
+) -> Captured:
+    """Export `model` in the mode that it is in."""
+    import torch
+
+    tensors: list[torch.Tensor] = []
+    args_structure = describe(tuple(args), tensors, [])
+    kwargs_structure = {name: describe(v, tensors, []) for name, v in kwargs.items()}
+    forward = model.forward
+    records: list[Record] = []
+    outputs: list[Any] = []
+
+    class Flat(torch.nn.Module):
+        """The model between flat lists of tensors, so that no structure need be registered."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, *flat: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            def tensor(value: Value) -> torch.Tensor:
+                return flat[int(value.name)]
+
+            given = _actual(args, args_structure, tensor)
+            named = {
+                name: _actual(kwargs[name], structure, tensor)
+                for name, structure in kwargs_structure.items()
+            }
+            result = self.model(*given, **named)
+            found: list[torch.Tensor] = []
+            outputs[:] = [describe(result, found, [])]
+            return tuple(found)
+
+    shapes: Any = None
+    if dynamic_batch:
+        auto = torch.export.Dim.AUTO
+        shapes = (tuple({0: auto} if tensor.ndim else {} for tensor in tensors),)
+    with _traced(model, is_leaf, records), _gradient_marks(), _masks_as_they_are():
+        exported = torch.export.export(Flat(), tuple(tensors), dynamic_shapes=shapes, strict=False)
+        exported = exported.run_decompositions({})
+    inputs = _arguments(forward, args_structure, kwargs_structure)
+    return Captured(exported, records, inputs, outputs[0])
+
+
+def _actual(value: Any, structure: Any, tensor: Callable[[Value], Any]) -> Any:
+    """Return `value` with its tensors replaced by those that `tensor` gives."""
+    import torch
+
+    if isinstance(structure, Value):
+        return tensor(structure)
+    if isinstance(structure, Structure):
+        made = {
+            name: _actual(
+                value[name] if isinstance(value, Mapping) else getattr(value, name), item, tensor
+            )
+            for name, item in structure.fields
+        }
+        if isinstance(value, tuple):
+            return type(value)(**made)
+        changed = copy.copy(value)
+        if isinstance(value, Mapping):
+            for name, item in made.items():
+                changed[name] = item
+        else:
+            for name, item in made.items():
+                object.__setattr__(changed, name, item)
+        return changed
+    if isinstance(value, (tuple, list)) and not isinstance(value, torch.Size):
+        items = [_actual(v, s, tensor) for v, s in zip(value, structure, strict=True)]
+        return type(value)(items)
+    return value
+
+
+def _arguments(
+    forward: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the structures of a call's arguments by the names that `forward` gives them.
+
+    Those that are not given have their defaults, where these are constants. A value is the pair of
+    structure and kind of parameter.
+    """
+    try:
+        signature = inspect.signature(forward)
+        bound = signature.bind(*args, **kwargs)
+    except (TypeError, ValueError):
+        named = {f"arg{i}": (item, "positional") for i, item in enumerate(args)}
+        return {**named, **{name: (item, "keyword") for name, item in kwargs.items()}}
+    kinds: dict[Any, str] = {
+        inspect.Parameter.VAR_POSITIONAL: "*",
+        inspect.Parameter.VAR_KEYWORD: "**",
+        inspect.Parameter.KEYWORD_ONLY: "keyword",
+    }
+    found = {}
+    for name, parameter in signature.parameters.items():
+        kind = kinds.get(parameter.kind, "positional")
+        if name in bound.arguments:
+            value = bound.arguments[name]
+        elif kind in ("*", "**"):
+            value = () if kind == "*" else {}
+        else:
+            value = parameter.default
+            if not (value is None or isinstance(value, (bool, int, float, str))):
+                continue
+        if kind == "**":
+            value = Structure("dict", "dict", tuple(value.items()))
+        found[name] = (value, kind)
+    return found
+
+
+@contextmanager
+def _traced(
+    model: torch.nn.Module, is_leaf: Callable[[torch.nn.Module], bool], records: list[Record]
+) -> Iterator[None]:
+    """Let the modules of `model` leave marks and calls in the graph, while in this context."""
+    library = _library()
+    library.records, library.twins = records, {}
+    changed = []
+    try:
+        for name, module, leaf in _modules_to_trace(model, is_leaf):
+            if leaf:
+                library.twins[name] = _shallow_copy(module)
+        for name, module, leaf in _modules_to_trace(model, is_leaf):
+            wrap = _leaf_forward if leaf else _marked_forward
+            had = module.__dict__.get("forward")
+            changed.append((module, had))
+            module.__dict__["forward"] = wrap(library, name, module)
+        yield
+    finally:
+        for module, had in reversed(changed):
+            module.__dict__.pop("forward", None)
+            if had is not None:
+                module.__dict__["forward"] = had
+
+
+def _modules_to_trace(
+    model: torch.nn.Module, is_leaf: Callable[[torch.nn.Module], bool]
+) -> Iterator[tuple[str, torch.nn.Module, bool]]:
+    """Yield the modules under their first names, leaves without what is in them."""
+    seen: set[int] = set()
+
+    def walk(name: str, module: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Module, bool]]:
+        if id(module) in seen:
+            return
+        seen.add(id(module))
+        leaf = is_leaf(module)
+        yield name, module, leaf
+        if not leaf:
+            for child_name, child in module.named_children():
+                yield from walk(f"{name}.{child_name}" if name else child_name, child)
+
+    yield from walk("", model)
+
+
+def _shallow_copy(module: torch.nn.Module) -> torch.nn.Module:
+    """Return a module of the same parameters, apart from `module` in all else."""
+    twin = copy.copy(module)
+    twin.__dict__ = dict(module.__dict__)
+    for name in ("_parameters", "_buffers", "_modules"):
+        twin.__dict__[name] = dict(module.__dict__[name])
+    # Statistics that a call updates; the exporter's own tensors do not guard these.
+    buffers = {n: None if b is None else b.clone() for n, b in twin._buffers.items()}
+    twin.__dict__["_buffers"] = buffers
+    for name, child in twin._modules.items():
+        if child is not None:
+            twin._modules[name] = _shallow_copy(child)
+    return twin
+
+
+def _marked_forward(library: _Library, name: str, module: torch.nn.Module) -> Callable[..., Any]:
+    import torch
+
+    forward = module.forward
+
+    def marked(*args: Any, **kwargs: Any) -> Any:
+        tensors: list[Any] = []
+        sizes: list[Any] = []
+        try:
+            structure = describe(tuple(args), tensors, sizes)
+            named = {key: describe(value, tensors, sizes) for key, value in kwargs.items()}
+        except NotDescribable:
+            return forward(*args, **kwargs)
+        # A tensor given twice must be told apart inside: another call may give two.
+        seen: set[int] = set()
+        for index, tensor in enumerate(tensors):
+            if id(tensor) in seen:
+                tensors[index] = torch.ops.aten.alias(tensor)
+            seen.add(id(tensor))
+
+        def actual(value: Value) -> Any:
+            return sizes[int(value.name[1:])] if value.name[0] == "s" else tensors[int(value.name)]
+
+        args = _actual(args, structure, actual)
+        kwargs = {key: _actual(kwargs[key], item, actual) for key, item in named.items()}
+        record = Record(name, False, structure, named, _arguments(forward, structure, named))
+        key = library.add(record)
+        torch.ops.jaxnn_import.mark(f"enter {key}", tensors, sizes)
+        result = forward(*args, **kwargs)
+        found: list[Any] = []
+        found_sizes: list[Any] = []
+        record.results = describe(result, found, found_sizes)
+        torch.ops.jaxnn_import.mark(f"exit {key}", found, found_sizes)
+        return result
+
+    return marked
+
+
+def _leaf_forward(library: _Library, name: str, module: torch.nn.Module) -> Callable[..., Any]:
+    import torch
+
+    if type(module) is torch.nn.Identity:
+        return lambda input, *args, **kwargs: input
+
+    def called(*args: Any, **kwargs: Any) -> Any:
+        tensors: list[Any] = []
+        sizes: list[Any] = []
+        structure = describe(tuple(args), tensors, sizes)
+        named = {key: describe(value, tensors, sizes) for key, value in kwargs.items()}
+        record = Record(name, True, structure, named)
+        key = library.add(record)
+        flat = torch.ops.jaxnn_import.call(key, tensors, sizes)
+        result = rebuild(record.results, lambda value: flat[int(value.name)])
+        if getattr(module, "inplace", False) and isinstance(args[0], torch.Tensor):
+            return args[0].copy_(result)
+        return _realise(result)
+
+    return called
+
+
+def _realise(result: Any) -> Any:
+    if isinstance(result, Structure):
+        return {name: _realise(item) for name, item in result.fields}
+    return result
+
+
+class _Library:
+    """The operators that stand in the graph for calls of modules."""
+
+    def __init__(self) -> None:
+        import torch
+
+        self.records: list[Record] = []
+        self.twins: dict[str, torch.nn.Module] = {}
+        self.library = torch.library.Library("jaxnn_import", "DEF")
+        self.library.define("mark(str key, Tensor[] tensors, SymInt[] sizes) -> ()")
+        self.library.define("call(str key, Tensor[] tensors, SymInt[] sizes) -> Tensor[]")
+        for name, function in (("mark", self._mark), ("call", self._call)):
+            self.library.impl(name, function, "CompositeExplicitAutograd")
+            torch.library.register_fake(f"jaxnn_import::{name}", function, lib=self.library)
+            # Else the exporter would drop calls whose results are not used.
+            torch.fx.node.has_side_effect(getattr(torch.ops.jaxnn_import, name).default)
+
+    def add(self, record: Record) -> str:
+        self.records.append(record)
+        return str(len(self.records) - 1)
+
+    @staticmethod
+    def _mark(key: str, tensors: list[Any], sizes: list[Any]) -> None:
+        return None
+
+    def _call(self, key: str, tensors: list[Any], sizes: list[Any]) -> list[Any]:
+        import torch
+
+        record = self.records[int(key)]
+        twin = self.twins[record.module]
+
+        def actual(value: Value) -> Any:
+            return sizes[int(value.name[1:])] if value.name[0] == "s" else tensors[int(value.name)]
+
+        args = _realise(rebuild(record.args, actual))
+        kwargs = {name: _realise(rebuild(item, actual)) for name, item in record.kwargs.items()}
+        result = type(twin).forward(twin, *args, **kwargs)
+        found: list[torch.Tensor] = []
+        record.results = describe(result, found, [])
+        # An operator's results must not be its arguments.
+        return [tensor.clone(memory_format=torch.preserve_format) for tensor in found]
+
+
+@cache
+def _library() -> _Library:
+    return _Library()
+
+
+@contextmanager
+def _gradient_marks() -> Iterator[None]:
+    """Let `torch.no_grad` leave marks in the graph: the exporter forgets it."""
+    import torch
+
+    patched = []
+
+    def patch(owner: Any, name: str, text: str) -> None:
+        original = getattr(owner, name)
+        patched.append((owner, name, original))
+
+        def replaced(self: Any, *args: Any) -> Any:
+            if _from_the_model() and torch.compiler.is_exporting():
+                torch.ops.jaxnn_import.mark(text, [], [])
+            return original(self, *args)
+
+        setattr(owner, name, replaced)
+
+    try:
+        for owner in (torch.no_grad, torch.inference_mode):
+            patch(owner, "__enter__", "no_grad")
+            patch(owner, "__exit__", "grad")
+        yield
+    finally:
+        for owner, name, original in patched:
+            setattr(owner, name, original)
+
+
+@contextmanager
+def _masks_as_they_are() -> Iterator[None]:
+    """Keep torch's transformers from looking whether a mask is causal: it is applied as given."""
+    from torch.nn.modules import transformer
+
+    detect = transformer._detect_is_causal_mask
+    transformer._detect_is_causal_mask = lambda mask, is_causal=None, size=None: bool(is_causal)
+    try:
+        yield
+    finally:
+        transformer._detect_is_causal_mask = detect
+
+
+def _from_the_model() -> bool:
+    """Whether what is called comes from a model's code, not from torch's own."""
+    frame = sys._getframe(2)
+    while frame is not None and frame.f_code.co_filename.endswith("utils/_contextlib.py"):
+        frame = frame.f_back  # type: ignore[assignment]
+    module = "" if frame is None else frame.f_globals.get("__name__", "")
+    return not (module == "torch" or module.startswith("torch."))

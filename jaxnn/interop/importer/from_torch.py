@@ -1,0 +1,442 @@
+"""`from_torch`: a PyTorch model becomes a tree of Flax NNX modules."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from ...modules import container
+from ...modules._module import Frozen, NonPersistent, fork_stream
+from ..checkpoint import as_numpy
+from ..state_dict import load_state_dict
+from .capture import Captured, NotDescribable, capture
+from .imported import Imported, descend
+from .leaves import layer_name, make_layer
+from .lower import Lowered, UnsupportedOperators, lower
+from .operators import DRAWING, OPERATORS, dtype_of
+from .program import Call, Operation, Program, Value
+
+if TYPE_CHECKING:
+    import torch
+
+
+def from_torch(
+    module: torch.nn.Module,
+    example_args: Any,
+    example_kwargs: Mapping[str, Any] | None = None,
+    *,
+    rngs: nnx.Rngs | None = None,
+    dynamic_batch: bool = True,
+) -> nnx.Module:
+    """Return the Flax NNX module that a PyTorch model is.
+
+    Its parts have the names, and its parameters and buffers the keys, of the original. Layers of
+    torch.nn become those of jaxnn; the code between them is captured by torch.export, in training
+    and in evaluation mode, and runs as JAX operations. It needs no torch to run.
+
+    Args:
+        module: the model. It is not changed.
+        example_args: the positional arguments of a call, as a tuple, or one tensor. Their shapes
+            and dtypes are those that the result takes; their values do not matter.
+        example_kwargs: the keyword arguments of that call.
+        rngs: where dropout and other random parts fork their streams from. Without it a call in
+            training mode that draws needs `rngs`.
+        dynamic_batch: whether the leading dimension of every argument may differ from that of the
+            example, where the model allows it.
+
+    Returns:
+        A module that is called as the original is, in the original's mode; a torch.nn layer becomes
+        the layer of jaxnn itself.
+
+    Raises:
+        TypeError: if `module` is no torch.nn.Module, or an argument is no tensor, container or
+            constant.
+        NotImplementedError: if the model uses operators that have no counterpart; all of them are
+            listed, each with the line of the model that calls it.
+        ValueError: if torch.export cannot capture the model, with its reason; the usual one is a
+            branch that depends on the values of a tensor.
+
+    Source: torch.export.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import jaxnn
+        >>> import torch
+        >>> net = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.ReLU()).eval()
+        >>> imported = jaxnn.from_torch(net, torch.ones(1, 3))
+        >>> imported(jnp.ones((5, 3))).shape
+        (5, 2)
+    """
+    torch = _torch()
+    if not isinstance(module, torch.nn.Module):
+        raise TypeError(
+            f"jaxnn.from_torch: `module` must be a torch.nn.Module, got {type(module).__name__}"
+        )
+    args = tuple(example_args) if isinstance(example_args, (tuple, list)) else (example_args,)
+    args = tuple(_tensor(value) for value in args)
+    kwargs = {name: _tensor(value) for name, value in (example_kwargs or {}).items()}
+    return _Import(module, args, kwargs, rngs, dynamic_batch).run()
+
+
+def _torch() -> Any:
+    try:
+        import torch
+    except ImportError:
+        raise ImportError(
+            "jaxnn.from_torch reads a PyTorch model and needs torch: pip install 'jaxnn[torch]'"
+        ) from None
+    return torch
+
+
+def _tensor(value: Any) -> Any:
+    """Return arrays of JAX and NumPy as tensors, for convenience."""
+    if isinstance(value, (np.ndarray, jax.Array)):
+        from ..checkpoint import to_torch
+
+        return to_torch({"value": np.asarray(value)})["value"]
+    return value
+
+
+class _Import:
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        rngs: nnx.Rngs | None,
+        dynamic_batch: bool,
+    ) -> None:
+        self.model, self.args, self.kwargs = model, args, kwargs
+        self.rngs, self.dynamic_batch = rngs, dynamic_batch
+        self.paths = _names(model)
+        self.tied = _tied(model)
+        self.programs: dict[bool, dict[str, tuple[Program, ...]] | str] = {}
+        self.constants: dict[str, Any] = {}
+
+    def run(self) -> nnx.Module:
+        if layer_name(self.model) is not None:
+            return self._made()
+        was = [(m, m.training) for m in self.model.modules()]
+        failures = {}
+        try:
+            for training in (False, True):
+                self.model.train(training)
+                try:
+                    lowered = self._lowered()
+                except UnsupportedOperators:
+                    raise
+                except Exception as error:
+                    failures[training] = error
+                    self.programs[training] = _reason(error)
+                    continue
+                self._keep(training, lowered)
+        finally:
+            for module, training in was:
+                module.training = training
+        if len(failures) == 2:
+            first = failures[False]
+            if isinstance(first, NotDescribable):
+                raise first
+            raise ValueError(
+                f"jaxnn.from_torch: torch.export cannot capture {type(self.model).__name__}: "
+                f"{_reason(first)}"
+            ) from first
+        self._share_programs()
+        return self._made()
+
+    def _made(self) -> nnx.Module:
+        result = self._make("", self.model)
+        self._add_constants(result)
+        if self.tied:
+            self._tie(result)
+        self._load(result)
+        self._set_modes(result)
+        return result
+
+    # --- capturing ------------------------------------------------------------------------------
+
+    def _lowered(self) -> Lowered:
+        captured = self._capture()
+        return lower(captured, self.paths, OPERATORS)
+
+    def _capture(self) -> Captured:
+        """Capture with a batch that may differ, else as the example is."""
+        if not self.dynamic_batch:
+            return self._capture_as(self.args, self.kwargs, False)
+        try:
+            return self._capture_as(*self._doubled(), True)
+        except (NotDescribable, MemoryError):
+            raise
+        except Exception:
+            return self._capture_as(self.args, self.kwargs, False)
+
+    def _capture_as(
+        self, args: tuple[Any, ...], kwargs: Mapping[str, Any], dynamic: bool
+    ) -> Captured:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            captured = capture(
+                self.model, args, kwargs, lambda m: layer_name(m) is not None, dynamic
+            )
+            return _decomposed(captured)
+
+    def _doubled(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return the example with a batch of two for one of one, which the exporter would fix."""
+        import torch
+
+        tensors = [v for v in (*self.args, *self.kwargs.values()) if isinstance(v, torch.Tensor)]
+        one = all(t.shape[0] == 1 for t in tensors if t.ndim) and any(t.ndim for t in tensors)
+        if not one:
+            return self.args, self.kwargs
+
+        def double(value: Any) -> Any:
+            is_batch = isinstance(value, torch.Tensor) and value.ndim
+            return torch.cat([value, value]) if is_batch else value
+
+        return (
+            tuple(double(v) for v in self.args),
+            {n: double(v) for n, v in self.kwargs.items()},
+        )
+
+    def _keep(self, training: bool, lowered: Lowered) -> None:
+        self.constants |= lowered.constants
+        self.programs[training] = {
+            path: tuple(map(Program, bodies)) for path, bodies in lowered.bodies.items()
+        }
+
+    def _share_programs(self) -> None:
+        """Let equal programs be one object: of both modes, and of blocks that repeat."""
+        known: dict[str, Program] = {}
+        for training, programs in self.programs.items():
+            if isinstance(programs, dict):
+                self.programs[training] = {
+                    path: tuple(known.setdefault(repr(p.body), p) for p in variants)
+                    for path, variants in programs.items()
+                }
+
+    # --- making ---------------------------------------------------------------------------------
+
+    def _make(self, path: str, module: torch.nn.Module) -> Any:
+        name = layer_name(module)
+        if name is not None:
+            return self._layer(name, module)
+        if type(module).__module__.startswith("torch.nn.modules.container"):
+            made = self._container(path, module)
+            if made is not None:
+                return made
+        imported = Imported(
+            type(module).__name__, self._variants(True, path), self._variants(False, path),
+            rngs=self.rngs if self._draws(path) else None,
+        )  # fmt: skip
+        self._add_state(path, module, imported)
+        for child_name, child in module._modules.items():
+            child_path = f"{path}.{child_name}" if path else child_name
+            setattr(imported, child_name, nnx.data(self._child(child_path, child)))
+        return imported
+
+    def _child(self, path: str, child: torch.nn.Module | None) -> Any:
+        if child is None or path in dict(self.tied):
+            return None
+        return self._make(path, child)
+
+    def _layer(self, name: str, module: torch.nn.Module) -> nnx.Module:
+        tensors = [*module.parameters(), *module.buffers()]
+        floats = [tensor.dtype for tensor in tensors if tensor.is_floating_point()]
+        dtype = dtype_of(str(floats[0]).removeprefix("torch.")) if floats else None
+        # Abstract, since every array is loaded: drawing them would take longer than all the rest.
+        layer = nnx.eval_shape(lambda: make_layer(name, module, dtype, nnx.Rngs(0)))
+        self._give_streams(layer)
+        for key, parameter in module.named_parameters():
+            owner, _, last = key.rpartition(".")
+            if not parameter.requires_grad:
+                node = descend(layer, owner)
+                setattr(node, last, Frozen(getattr(node, last)[...]))
+        return layer
+
+    def _give_streams(self, layer: nnx.Module) -> None:
+        node: Any
+        for _, node in nnx.iter_modules(layer):
+            if isinstance(vars(node).get("rngs"), nnx.Pytree):
+                node.rngs = nnx.data(fork_stream(type(node).__name__, self.rngs, "dropout"))
+
+    def _container(self, path: str, module: torch.nn.Module) -> Any:
+        import torch
+
+        def children() -> dict[str, Any]:
+            return {
+                name: self._child(f"{path}.{name}" if path else name, child)
+                for name, child in module._modules.items()
+            }
+
+        if type(module) is torch.nn.ModuleList:
+            return container.ModuleList(list(children().values()))
+        if type(module) is torch.nn.ModuleDict:
+            return container.ModuleDict(children())
+        if type(module) in (torch.nn.ParameterList, torch.nn.ParameterDict):
+            made = getattr(container, type(module).__name__)()
+            self._add_state(path, module, made)
+            return made
+        if type(module) is torch.nn.Sequential and self._is_chain(path, module):
+            made = container.Sequential()
+            for name, child in children().items():
+                made.add_module(name, child)
+            return made
+        return None
+
+    def _is_chain(self, path: str, module: torch.nn.Module) -> bool:
+        """Whether a Sequential does nothing but call its modules in turn, in both modes."""
+        variants = [v for mode in (True, False) for v in _as_tuple(self._variants(mode, path))]
+        for program in variants:
+            body = program.body
+            if body.captured or body.extra or len(body.inputs) != 1:
+                return False
+            value = body.inputs[0].structure
+            names = []
+            for step in body.steps:
+                if not isinstance(step, Call) or step.args != (value,) or step.kwargs:
+                    return False
+                if step.captured or step.extra or step.variant:
+                    return False
+                names.append(step.module)
+                value = step.results
+            called = [n for n, m in module._modules.items() if type(m).__name__ != "Identity"]
+            if body.output != value or not isinstance(value, Value) or names != called:
+                return False
+        return bool(variants)
+
+    def _add_state(self, path: str, module: torch.nn.Module, made: Any) -> None:
+        tied = dict(self.tied)
+        persistent = set(module.state_dict(keep_vars=True))
+        for name, tensor in [*module._parameters.items(), *module._buffers.items()]:
+            full = f"{path}.{name}" if path else name
+            variable: nnx.Variable[Any] | None = None
+            if tensor is not None and full not in tied:
+                value = jnp.asarray(as_numpy(tensor.detach()))
+                kind: type[Any] = nnx.BatchStat if name in persistent else NonPersistent
+                if name in module._parameters:
+                    kind = nnx.Param if tensor.requires_grad else Frozen
+                variable = kind(value)
+            if isinstance(made, container._Container):
+                made._register(name, variable)
+            else:
+                setattr(made, name, nnx.data(variable))
+
+    def _add_constants(self, result: Any) -> None:
+        for path, array in self.constants.items():
+            owner, _, name = path.rpartition(".")
+            setattr(descend(result, owner), name, NonPersistent(jnp.asarray(array)))
+
+    def _tie(self, result: Any) -> None:
+        """Store what has several names under the first alone."""
+        for alias, _ in self.tied:
+            owner, _, name = alias.rpartition(".")
+            setattr(descend(result, owner), name, nnx.data(None))
+        result._tied = self.tied
+        result._state_keys = tuple(self.model.state_dict())
+
+    def _load(self, result: nnx.Module) -> None:
+        weights = {n: t for n, t in self.model.state_dict().items() if hasattr(t, "shape")}
+        load_state_dict(result, weights, strict=False)
+
+    def _set_modes(self, result: Any) -> None:
+        tied = {alias for alias, _ in self.tied}
+        for path, module in self.model.named_modules():
+            if any(path == alias or path.startswith(f"{alias}.") for alias in tied):
+                continue
+            try:
+                node = descend(result, path)
+            except (AttributeError, ValueError):
+                continue
+            for flag in ("deterministic", "use_running_average"):
+                if isinstance(vars(node).get(flag), bool):
+                    setattr(node, flag, not module.training)
+
+    def _variants(self, training: bool, path: str) -> Any:
+        programs = self.programs[training]
+        return programs if isinstance(programs, str) else programs.get(path, ())
+
+    def _draws(self, path: str) -> bool:
+        return any(
+            isinstance(step, Operation) and step.operator in DRAWING
+            for mode in (True, False)
+            for program in _as_tuple(self._variants(mode, path))
+            for step in program.body.steps
+        )
+
+
+def _as_tuple(variants: Any) -> tuple[Program, ...]:
+    return () if isinstance(variants, str) else variants
+
+
+def _decomposed(captured: Captured) -> Captured:
+    """Let torch decompose the operators that are not in the table, where it can."""
+    import torch
+
+    unknown = {
+        node.target
+        for node in captured.program.graph_module.graph.nodes
+        if node.op == "call_function"
+        and hasattr(node.target, "_schema")
+        and node.target._schema.name.partition("::")[2] not in OPERATORS
+        and not node.target._schema.name.startswith("jaxnn_import::")
+    }
+    if not unknown:
+        return captured
+    table = torch.export.default_decompositions()
+    chosen = {}
+    for target in unknown:
+        found = torch._decomp.decomposition_table.get(target)
+        if found is None and target in table:
+            found = table[target]
+        if found is not None:
+            chosen[target] = found
+    if chosen:
+        captured.program = captured.program.run_decompositions(chosen)
+    return captured
+
+
+def _reason(error: Exception) -> str:
+    text = str(error).strip() or type(error).__name__
+    lines = [line for line in text.splitlines() if line.strip()]
+    return f"{type(error).__name__}: " + " ".join(lines[:6])[:600]
+
+
+def _tensors(model: torch.nn.Module) -> list[tuple[str, torch.Tensor]]:
+    """Return the parameters and buffers under all of their names."""
+    return [
+        *model.named_parameters(remove_duplicate=False),
+        *model.named_buffers(remove_duplicate=False),
+    ]
+
+
+def _names(model: torch.nn.Module) -> dict[str, list[str]]:
+    """Return all names of each parameter and buffer, by each of them."""
+    by_tensor: dict[int, list[str]] = {}
+    for name, tensor in _tensors(model):
+        by_tensor.setdefault(id(tensor), []).append(name)
+    return {name: names for names in by_tensor.values() for name in names}
+
+
+def _tied(model: torch.nn.Module) -> tuple[tuple[str, str], ...]:
+    """Return the second names of modules, parameters and buffers, each with the first."""
+    tied: list[tuple[str, str]] = []
+    modules: dict[int, str] = {}
+    for name, module in model.named_modules(remove_duplicate=False):
+        if any(name.startswith(f"{alias}.") for alias, _ in tied):
+            continue
+        if modules.setdefault(id(module), name) != name:
+            tied.append((name, modules[id(module)]))
+    aliases = tuple(f"{alias}." for alias, _ in tied)
+    tensors: dict[int, str] = {}
+    for name, tensor in _tensors(model):
+        if name.startswith(aliases):
+            continue
+        if tensors.setdefault(id(tensor), name) != name:
+            tied.append((name, tensors[id(tensor)]))
+    return tuple(tied)

@@ -1,0 +1,375 @@
+"""The NNX module that an imported PyTorch module becomes, and how it runs its program."""
+
+from __future__ import annotations
+
+from collections import namedtuple
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache, partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from ...modules._module import Module, RandomSource, fork_stream, key_from
+from ...modules.container import _accepts_rngs
+from .operators import DRAWING, OPERATORS, dtype_of
+from .program import (
+    Body,
+    Call,
+    Operation,
+    Program,
+    State,
+    Structure,
+    Value,
+    rebuild,
+)
+
+
+class Record(dict[str, Any]):
+    """A dict whose entries are attributes too, and which counts as a sequence of its values.
+
+    It stands for the dataclass-like results of torch models, whose entries are read in all three
+    ways.
+
+    Example:
+        >>> from jaxnn.interop import Record
+        >>> result = Record(logits=1, loss=2)
+        >>> result.logits, result["loss"], result[0]
+        (1, 2, 1)
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(f"the result has {list(self)}, and no {name!r}") from None
+
+    def __getitem__(self, key: Any) -> Any:
+        return (
+            list(self.values())[key] if isinstance(key, (int, slice)) else super().__getitem__(key)
+        )
+
+    def to_tuple(self) -> tuple[Any, ...]:
+        """Return the values that are not None."""
+        return tuple(value for value in self.values() if value is not None)
+
+
+def _flatten_record(record: Record) -> tuple[Any, Any]:
+    return [(jax.tree_util.DictKey(name), value) for name, value in record.items()], tuple(record)
+
+
+jax.tree_util.register_pytree_with_keys(
+    Record, _flatten_record, lambda names, values: Record(zip(names, values, strict=True))
+)
+
+
+class Imported(Module):
+    """A module imported from PyTorch: its parts under their names, and its forward pass as data.
+
+    It is called as the original is, in the mode (`train()`, `eval()`) that it is in. Batches of
+    other sizes need no new import; other shapes, or other values of arguments that are no arrays,
+    do, and are refused.
+
+    Args:
+        source: the name of the original class.
+        training: the forward passes in training mode: the first for a call from outside.
+        evaluation: those in evaluation mode.
+
+    Raises:
+        ValueError: at a call whose arguments differ from those of the import in more than the
+            batch; if the module cannot run in the mode it is in, with the reason.
+        TypeError: at a call with arguments that the original does not take.
+
+    Source: torch.export.
+
+    Example:
+        >>> from jaxnn.interop.importer.imported import Imported
+        >>> Imported("Nothing", (), ())
+        Nothing()
+    """
+
+    deterministic: bool
+
+    def __init__(
+        self,
+        source: str,
+        training: tuple[Program, ...] | str,
+        evaluation: tuple[Program, ...] | str,
+        *,
+        rngs: RandomSource | None = None,
+    ) -> None:
+        self._source = source
+        self._training = training
+        self._evaluation = evaluation
+        self._tied: tuple[tuple[str, str], ...] = ()
+        self._state_keys: tuple[str, ...] = ()
+        self._stream = nnx.data(fork_stream(source, rngs, "dropout"))
+        self.deterministic = False
+
+    def __call__(self, *args: Any, rngs: RandomSource | None = None, **kwargs: Any) -> Any:
+        """Run the forward pass; what draws takes its keys from `rngs`, where given."""
+        # One key for all would make every part draw the same.
+        source = rngs if rngs is None or isinstance(rngs, nnx.Pytree) else nnx.Rngs(rngs)
+        body = self._body(0)
+        if body.captured:
+            raise ValueError(
+                f"{self._source} uses values that only the module around it has "
+                f"({', '.join(body.captured)}), so it runs as a part of that alone"
+            )
+        with _tied_in_place(self):
+            return self._run(body, args, kwargs, (), source)[0]
+
+    def _body(self, variant: int) -> Body:
+        programs = self._evaluation if self.deterministic else self._training
+        if isinstance(programs, str):
+            mode = "evaluation" if self.deterministic else "training"
+            raise ValueError(f"{self._source} cannot run in {mode} mode: {programs}")
+        if not programs:
+            raise ValueError(
+                f"{self._source} is not called by the model it was imported with, so its forward "
+                "pass is not known; import it by itself"
+            )
+        return programs[min(variant, len(programs) - 1)].body
+
+    def _run(
+        self,
+        body: Body,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        captured: Sequence[Any],
+        rngs: RandomSource | None,
+    ) -> tuple[Any, tuple[Any, ...]]:
+        values = dict(zip(body.captured, captured, strict=True))
+        bind(self._source, body, args, kwargs, values)
+
+        def read(leaf: Any) -> Any:
+            if isinstance(leaf, Value):
+                return values[leaf.name]
+            if isinstance(leaf, State):
+                return descend(self, leaf.path)[...]
+            return jnp.asarray(np.array(leaf.values, dtype_of(leaf.dtype)))
+
+        for step in body.steps:
+            if isinstance(step, Operation):
+                arguments = {name: rebuild(value, read) for name, value in step.arguments}
+                if step.operator in DRAWING:
+                    arguments["draw"] = partial(self._draw_key, rngs)
+                values[step.result] = OPERATORS[step.operator](**arguments)
+            elif isinstance(step, Call):
+                self._call(step, values, read, rngs)
+            else:
+                variable = descend(self, step.path)
+                variable[...] = rebuild(step.value, read).astype(variable.dtype)
+        output = realise(rebuild(body.output, read))
+        return output, tuple(values[name] for name in body.extra)
+
+    def _call(
+        self, step: Call, values: dict[str, Any], read: Any, rngs: RandomSource | None
+    ) -> None:
+        module = descend(self, step.module)
+        args = realise(rebuild(step.args, read))
+        kwargs = {name: realise(rebuild(value, read)) for name, value in step.kwargs}
+        if isinstance(module, Imported):
+            captured = rebuild(step.captured, read)
+            result, extra = module._run(module._body(step.variant), args, kwargs, captured, rngs)
+            values.update(zip(step.extra, extra, strict=True))
+        else:
+            if rngs is not None and _accepts_rngs(type(module)):  # type: ignore[arg-type]
+                kwargs["rngs"] = rngs
+            result = module(*args, **kwargs)
+        match(step.results, result, values, step.module)
+
+    def _draw_key(self, rngs: RandomSource | None) -> jax.Array:
+        source = self._stream if rngs is None else rngs
+        if source is None:
+            raise ValueError(
+                f"{self._source} draws random numbers: import it with rngs=nnx.Rngs(0), pass rngs= "
+                "(an nnx.Rngs or a key) at the call, or call eval() on the module"
+            )
+        return key_from(source, "dropout", self._source)
+
+    def set_view(self, deterministic: bool | None = None) -> None:
+        """Set the mode of this module's view; used by `nnx.view`.
+
+        Args:
+          deterministic: if True, the module evaluates.
+        """
+        if deterministic is not None:
+            self.deterministic = deterministic
+
+    def __repr__(self) -> str:
+        return super().__repr__().replace(type(self).__name__, self._source, 1)
+
+    __str__ = __repr__
+
+
+def descend(module: Any, path: str) -> Any:
+    """Return what is at the dotted `path` below `module`.
+
+    Raises:
+        ValueError: if it is tied to a part of a larger module, which is not at work here.
+    """
+    node = module
+    for name in filter(None, path.split(".")):
+        node = getattr(node, name)
+    if node is None:
+        raise ValueError(
+            f"{path} is tied to another part of the model and is not stored here: call the model "
+            "as a whole"
+        )
+    return node
+
+
+@contextmanager
+def _tied_in_place(module: Imported) -> Iterator[None]:
+    """Let what is tied be reached under each of its names, for the time of a call.
+
+    A variable is stored once, since NNX's tree mode forbids that two attributes share it.
+    """
+    owners = []
+    try:
+        for alias, path in module._tied:
+            owner, _, name = alias.rpartition(".")
+            node = descend(module, owner)
+            if getattr(node, name) is None:
+                owners.append((node, name))
+                _place(node, name, descend(module, path))
+        yield
+    finally:
+        for node, name in reversed(owners):
+            _place(node, name, None)
+
+
+def _place(node: Any, name: str, value: Any) -> None:
+    # Past the checks of containers, and past NNX's, which would see a shared variable.
+    vars(node)[name] = value
+
+
+def bind(
+    name: str, body: Body, args: Sequence[Any], kwargs: Mapping[str, Any], values: dict[str, Any]
+) -> None:
+    """Put the arrays of a call's arguments into `values`, under the names of the program.
+
+    Raises:
+        TypeError: if an argument is missing or unknown.
+        ValueError: if one differs from that of the import in more than an array's values.
+    """
+    positional, named = list(args), dict(kwargs)
+    for item in body.inputs:
+        if item.variadic == "*":
+            given: Any = tuple(positional)
+            positional = []
+        elif item.variadic == "**":
+            given, named = dict(named), {}
+        elif positional and not item.keyword_only:
+            given = positional.pop(0)
+            if item.name in named:
+                raise TypeError(f"{name}: argument {item.name!r} is given twice")
+        elif item.name in named:
+            given = named.pop(item.name)
+        elif _is_constant(item.structure):
+            continue
+        else:
+            raise TypeError(f"{name}: argument {item.name!r} is missing")
+        match(item.structure, given, values, item.name)
+    if positional or named:
+        known = [item.name for item in body.inputs]
+        raise TypeError(
+            f"{name} takes the arguments {known}; got {len(args)} by position, {list(kwargs)} by "
+            "name"
+        )
+    for array, shape, dtype in body.shapes:
+        _check_input(name, array, values[array], shape, dtype)
+
+
+def _is_constant(structure: Any) -> bool:
+    found: list[Any] = []
+    rebuild(structure, found.append)
+    return not found
+
+
+def _check_input(
+    name: str, array: str, value: Any, shape: tuple[int | None, ...], dtype: str
+) -> None:
+    fits = len(value.shape) == len(shape) and all(
+        wanted is None or size == wanted for size, wanted in zip(value.shape, shape, strict=True)
+    )
+    if not fits:
+        wanted = ", ".join("any" if size is None else str(size) for size in shape)
+        raise ValueError(
+            f"{name}: {array} has shape {tuple(value.shape)}, but the model was imported for "
+            f"({wanted}); import it again with an example of that shape"
+        )
+
+
+def match(structure: Any, given: Any, values: dict[str, Any], where: str) -> None:
+    """Put the arrays of `given`, whose structure must be that of `structure`, into `values`.
+
+    Raises:
+        ValueError: if the structures, or what is no array in them, differ.
+    """
+    if isinstance(structure, Value):
+        if given is None or isinstance(given, (str, dict, list, tuple)):
+            raise ValueError(f"{where} must be an array, got {type(given).__name__}")
+        values[structure.name] = given if isinstance(given, int) else jnp.asarray(given)
+    elif isinstance(structure, Structure):
+        for name, item in structure.fields:
+            match(item, _member(given, name, where), values, f"{where}[{name!r}]")
+    elif isinstance(structure, (tuple, list)):
+        items = list(given.values()) if isinstance(given, Record) else given
+        if not isinstance(items, (tuple, list)) or len(items) != len(structure):
+            raise ValueError(
+                f"{where} was a {type(structure).__name__} of {len(structure)} at the import, got "
+                f"{_briefly(given)}"
+            )
+        for index, (item, value) in enumerate(zip(structure, items, strict=True)):
+            match(item, value, values, f"{where}[{index}]")
+    elif not _same(structure, given):
+        raise ValueError(
+            f"{where} was {structure!r} at the import, which is part of the program; got "
+            f"{_briefly(given)}: import the model again for that"
+        )
+
+
+def _member(given: Any, name: Any, where: str) -> Any:
+    if isinstance(given, Mapping) and name in given:
+        return given[name]
+    if isinstance(name, str) and hasattr(given, name):
+        return getattr(given, name)
+    raise ValueError(f"{where} has no {name!r}; got {_briefly(given)}")
+
+
+def _same(structure: Any, given: Any) -> bool:
+    if hasattr(given, "shape"):
+        return False
+    return bool(structure == given) or repr(structure) == repr(given) == "nan"
+
+
+def _briefly(value: Any) -> str:
+    if hasattr(value, "shape"):
+        return f"an array of shape {tuple(value.shape)}"
+    return repr(value) if isinstance(value, (int, float, str, type(None))) else type(value).__name__
+
+
+def realise(structure: Any) -> Any:
+    """Return the structure with dicts, named tuples and records in place of their descriptions."""
+    if isinstance(structure, Structure):
+        fields = {name: realise(item) for name, item in structure.fields}
+        if structure.kind == "dict":
+            return fields
+        if structure.kind == "record":
+            return Record(fields)
+        return _named_tuple(structure.name, tuple(fields))(**fields)
+    if type(structure) is tuple:
+        return tuple(realise(item) for item in structure)
+    if isinstance(structure, list):
+        return [realise(item) for item in structure]
+    return structure
+
+
+@cache
+def _named_tuple(name: str, fields: tuple[str, ...]) -> Any:
+    return namedtuple(name, fields)

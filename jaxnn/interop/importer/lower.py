@@ -1,0 +1,564 @@
+"""From an exported graph with its marks to one program for each call of a module."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from .capture import Captured, Record
+from .program import (
+    Assign,
+    Body,
+    Call,
+    Input,
+    Literal,
+    Operation,
+    State,
+    Step,
+    Value,
+    rebuild,
+)
+
+if TYPE_CHECKING:
+    import torch
+
+# Arrays up to this size that a forward pass contains stand in its program.
+LITERAL_SIZE = 64
+
+# What says where, how or that something is stored, and nothing of its values.
+_WITHOUT_EFFECT = {
+    "_assert_tensor_metadata", "_assert_scalar", "_assert_async", "sym_constrain_range",
+    "sym_constrain_range_for_size", "_set_grad_enabled",
+}  # fmt: skip
+_IGNORED_ARGUMENTS = {
+    "layout", "device", "pin_memory", "non_blocking", "memory_format", "generator", "copy",
+}  # fmt: skip
+
+
+class UnsupportedOperators(NotImplementedError):
+    """The model uses operators of torch that have no JAX counterpart here.
+
+    Attributes:
+        operators: each operator, with the line of the model that first calls it.
+    """
+
+    def __init__(self, operators: Mapping[str, str]) -> None:
+        self.operators = dict(operators)
+        listed = "\n".join(f"  {name}: {line}" for name, line in self.operators.items())
+        super().__init__(f"jaxnn.from_torch: no counterpart in JAX for\n{listed}")
+
+
+@dataclass
+class Frame:
+    """One call of a module: the nodes and calls in it, in order."""
+
+    record: Record | None
+    path: str
+    inputs: dict[str, Any]
+    items: list[Any] = field(default_factory=list)
+    outputs: dict[str, Any] = field(default_factory=dict)
+    parent: Frame | None = None
+    assigned: list[tuple[str, torch.fx.Node]] = field(default_factory=list)
+
+    def inside(self) -> Iterator[torch.fx.Node]:
+        """Yield the nodes in this frame and in those within it."""
+        for item in self.items:
+            if isinstance(item, Frame):
+                yield from item.inside()
+            else:
+                yield item
+
+
+@dataclass
+class Lowered:
+    """What a captured model does.
+
+    Attributes:
+        bodies: the programs of each module that has one, in the order of its calls.
+        constants: arrays that are too large for the programs, by path.
+    """
+
+    bodies: dict[str, list[Body]]
+    constants: dict[str, Any]
+
+
+def lower(captured: Captured, paths: Mapping[str, list[str]], known: Iterable[str]) -> Lowered:
+    """Return the programs of a captured model.
+
+    Args:
+        captured: the graph.
+        paths: all names of each parameter and buffer, by its first.
+        known: the operators that can run.
+    """
+    return _Lowering(captured, paths, set(known)).run()
+
+
+class _Lowering:
+    def __init__(self, captured: Captured, paths: Mapping[str, list[str]], known: set[str]) -> None:
+        self.captured, self.paths, self.known = captured, paths, known
+        self.graph = captured.program.graph_module.graph
+        self.state: dict[torch.fx.Node, str] = {}
+        self.literals: dict[torch.fx.Node, Literal] = {}
+        self.arrays: dict[torch.fx.Node, tuple[str, Any]] = {}
+        self.constants: dict[str, Any] = {}
+        self.bodies: dict[str, list[Body]] = {}
+        self.where: dict[torch.fx.Node, Frame] = {}
+        self.unsupported: dict[str, str] = {}
+
+    def run(self) -> Lowered:
+        root, output = self._frames()
+        self._place_assignments(root, output)
+        self._body(root)
+        if self.unsupported:
+            raise UnsupportedOperators(self.unsupported)
+        return Lowered(self.bodies, self.constants)
+
+    # --- frames ---------------------------------------------------------------------------------
+
+    def _frames(self) -> tuple[Frame, torch.fx.Node]:
+        """Sort the nodes into calls, by the marks."""
+        root = Frame(None, "", {str(i): node for i, node in enumerate(self._placeholders())})
+        frame, without_gradient = root, 0
+        for node in self.graph.nodes:
+            if node.op == "output":
+                return root, node
+            if node.op != "call_function":
+                continue
+            name = _name(node)
+            if name == "mark":
+                text = str(node.args[0])
+                if text in ("no_grad", "grad"):
+                    without_gradient += 1 if text == "no_grad" else -1
+                    continue
+                kind, key = text.split()
+                record = self.captured.records[int(key)]
+                if kind == "enter" and not record.module:
+                    root.record, root.inputs = record, _marked(node)
+                elif kind == "enter":
+                    inner = Frame(record, record.module, _marked(node), parent=frame)
+                    frame.items.append(inner)
+                    frame = inner
+                elif record.module:
+                    frame.outputs = _marked(node)
+                    assert frame.parent is not None
+                    frame = frame.parent
+                else:
+                    root.outputs = _marked(node)
+                continue
+            if name in _WITHOUT_EFFECT:
+                continue
+            node.meta["jaxnn_no_grad"] = without_gradient > 0
+            frame.items.append(node)
+            self.where[node] = frame
+        raise AssertionError("a graph has an output")
+
+    def _placeholders(self) -> list[torch.fx.Node]:
+        """Note what stands for state and constants; return the nodes of the model's inputs."""
+        from torch.export.graph_signature import InputKind
+
+        inputs = []
+        nodes = [node for node in self.graph.nodes if node.op == "placeholder"]
+        program = self.captured.program
+        for node, spec in zip(nodes, program.graph_signature.input_specs, strict=True):
+            if spec.kind in (InputKind.PARAMETER, InputKind.BUFFER):
+                self.state[node] = str(spec.target).removeprefix("model.")
+                name = self.state[node]
+                if name not in self.paths and "." not in name:
+                    self._constant(node, program.state_dict.get(str(spec.target)))
+            elif spec.kind is InputKind.CONSTANT_TENSOR:
+                target = str(spec.target)
+                named = target.removeprefix("model.")
+                if named in self.paths:  # a buffer that is not persistent
+                    self.state[node] = named
+                else:
+                    self._constant(node, program.constants[target])
+            elif spec.kind is InputKind.USER_INPUT:
+                inputs.append(node)
+        return inputs
+
+    def _constant(self, node: torch.fx.Node, value: Any) -> None:
+        from ..checkpoint import as_numpy
+
+        array = as_numpy(value.detach())
+        if array.size <= LITERAL_SIZE:
+            values = _nested(array.astype(float) if array.dtype.kind == "V" else array)
+            self.literals[node] = Literal(values, str(value.dtype).removeprefix("torch."))
+            self.state.pop(node, None)
+            return
+        self.state.pop(node, None)
+        digest = hashlib.sha256(array.tobytes() + str(array.shape).encode()).hexdigest()
+        self.arrays[node] = (f"constant_{digest[:8]}", array)
+
+    def _place_assignments(self, root: Frame, output: torch.fx.Node) -> None:
+        """Give each changed buffer to the innermost call that computes and reaches it."""
+        from torch.export.graph_signature import OutputKind
+
+        specs = self.captured.program.graph_signature.output_specs
+        results = []
+        for node, spec in zip(output.args[0], specs, strict=True):  # type: ignore[arg-type]
+            if spec.kind is OutputKind.BUFFER_MUTATION:
+                path = str(spec.target).removeprefix("model.")
+                frame = self.where.get(node, root)
+                while frame.parent is not None and not _below(frame.path, path):
+                    frame = frame.parent
+                frame.assigned.append((path, node))
+            elif spec.kind is OutputKind.USER_OUTPUT:
+                results.append(node)
+        if root.record is None:
+            root.outputs = {str(i): node for i, node in enumerate(results)}
+
+    # --- bodies ---------------------------------------------------------------------------------
+
+    def _body(self, frame: Frame) -> tuple[int, list[torch.fx.Node], list[torch.fx.Node]]:
+        """Add the program of a call; return its number, what it captures and gives beside."""
+        writer = _Writer(self, frame)
+        steps: list[Step] = []
+        for item in frame.items:
+            steps += writer.call(item) if isinstance(item, Frame) else writer.step(item)
+        steps += [
+            Assign(_relative(frame.path, path), writer.value(node)) for path, node in frame.assigned
+        ]
+        record, extra = frame.record, self._extra(frame)
+        if record is None:
+            arguments, structure = self.captured.inputs, self.captured.output
+        else:
+            arguments, structure = record.arguments, record.results
+        output = rebuild(structure, lambda v: writer.value(frame.outputs[v.name]))
+        body = Body(
+            inputs=tuple(writer.inputs(arguments)),
+            captured=tuple(writer.names[node] for node in writer.captured),
+            steps=tuple(steps),
+            output=output,
+            extra=tuple(writer.names[node] for node in extra),
+            shapes=tuple(writer.shapes()) if not frame.path else (),
+        )
+        bodies = self.bodies.setdefault(frame.path, [])
+        if body not in bodies:
+            bodies.append(body)
+        return bodies.index(body), writer.captured, extra
+
+    def _extra(self, frame: Frame) -> list[torch.fx.Node]:
+        """Return the nodes of a call that are used after it, but are no result of it."""
+        inside = set(frame.inside())
+        given = set(frame.outputs.values())
+        if frame.parent is None:
+            return []
+        later = []
+        for node in frame.inside():
+            outside = any(
+                user not in inside and user.op != "output" and user in self.where
+                for user in node.users
+            )
+            assigned = self._assigned_outside(frame, node)
+            returned = self._returned_outside(frame, node)
+            if (outside or assigned or returned) and node not in given and not _is_size(node):
+                later.append(node)
+        return later
+
+    def _assigned_outside(self, frame: Frame, node: torch.fx.Node) -> bool:
+        above = frame.parent
+        while above is not None:
+            if any(node is changed for _, changed in above.assigned):
+                return True
+            above = above.parent
+        return False
+
+    def _returned_outside(self, frame: Frame, node: torch.fx.Node) -> bool:
+        above = frame.parent
+        while above is not None:
+            if node in above.outputs.values():
+                return True
+            above = above.parent
+        return False
+
+
+class _Writer:
+    """Writes the program of one call: names its values, and finds what it captures."""
+
+    def __init__(self, lowering: _Lowering, frame: Frame) -> None:
+        self.lowering, self.frame = lowering, frame
+        self.names: dict[torch.fx.Node, str] = {}
+        self.captured: list[torch.fx.Node] = []
+        self.counts: Counter[str] = Counter()
+        self.sizes: dict[str, str] = {}
+        self.pending: list[Step] = []
+        self.input_names: dict[str, str] = {}
+        self._name_inputs()
+
+    def _name_inputs(self) -> None:
+        record = self.frame.record
+        arguments = self.lowering.captured.inputs if record is None else record.arguments
+        for name, (structure, _) in arguments.items():
+            found: list[Value] = []
+            rebuild(structure, found.append)
+            for value in found:
+                self.input_names[value.name] = self._fresh(name)
+                node = self.frame.inputs[value.name]
+                if not isinstance(node, int):
+                    self.names.setdefault(node, self.input_names[value.name])
+
+    def inputs(self, arguments: Mapping[str, Any]) -> Iterator[Input]:
+        for name, (structure, kind) in arguments.items():
+            written = rebuild(structure, lambda v: Value(self.input_names[v.name]))
+            variadic = kind if kind in ("*", "**") else ""
+            yield Input(name, written, kind == "keyword", variadic)
+
+    def shapes(self) -> Iterator[tuple[str, tuple[int | None, ...], str]]:
+        for index, node in self.frame.inputs.items():
+            value = node.meta["val"]
+            shape = tuple(n if isinstance(n, int) else None for n in value.shape)
+            dtype = str(value.dtype).removeprefix("torch.")
+            yield self.input_names[index], shape, dtype
+
+    def _fresh(self, base: str) -> str:
+        self.counts[base] += 1
+        count = self.counts[base]
+        name = base if count == 1 else f"{base}_{count - 1}"
+        return name if count == 1 or name not in self.counts else self._fresh(base)
+
+    # --- values ---------------------------------------------------------------------------------
+
+    def value(self, item: Any) -> Any:
+        """Return an argument of a node as it stands in the program."""
+        import torch
+
+        if isinstance(item, torch.fx.Node):
+            return self._node(item)
+        if isinstance(item, (list, tuple)):
+            values = [self.value(part) for part in item]
+            return values if isinstance(item, list) else tuple(values)
+        if isinstance(item, torch.dtype):
+            return str(item).removeprefix("torch.")
+        if isinstance(item, (torch.device, torch.layout, torch.memory_format)):
+            return None
+        return item
+
+    def _node(self, node: torch.fx.Node) -> Any:
+        lowering = self.lowering
+        if node in self.names:
+            return Value(self.names[node])
+        if node in lowering.literals:
+            return lowering.literals[node]
+        if node in lowering.arrays:
+            name, array = lowering.arrays[node]
+            lowering.constants[f"{self.frame.path}.{name}" if self.frame.path else name] = array
+            return State(name)
+        if node in lowering.state:
+            first = lowering.state[node]
+            for path in lowering.paths.get(first, [first]):
+                if _below(self.frame.path, path):
+                    return State(_relative(self.frame.path, path))
+        if _is_size(node):
+            return self._size(node)
+        # Of the module around: passed beside the arguments.
+        self.names[node] = self._fresh(_base(node))
+        self.captured.append(node)
+        return Value(self.names[node])
+
+    def _size(self, node: torch.fx.Node) -> Any:
+        """Return a size that is computed outside: read from a shape in here where one has it."""
+        if node in self.names:
+            return Value(self.names[node])
+        wanted = node.meta["val"]
+        if isinstance(wanted, int):
+            return wanted
+        for candidate, name in list(self.names.items()):
+            value = candidate.meta.get("val")
+            for dim, size in enumerate(getattr(value, "shape", ())):
+                if not isinstance(size, int) and size.node.expr == wanted.node.expr:
+                    self.names[node] = self._fresh("size")
+                    arguments = (("self", Value(name)), ("dim", dim))
+                    self.pending.append(Operation(self.names[node], "sym_size", arguments))
+                    return Value(self.names[node])
+        if node.op == "call_function" and _name(node) != "sym_size":
+            self.pending += self.step(node)
+            return Value(self.names[node])
+        self.names[node] = self._fresh("size")
+        self.captured.append(node)
+        return Value(self.names[node])
+
+    # --- steps ----------------------------------------------------------------------------------
+
+    def step(self, node: torch.fx.Node) -> list[Step]:
+        """Return the steps of one node, and those that fetch the sizes it needs."""
+        if _name(node) == "call":
+            return self._leaf_call(node)
+        if _is_result_of_call(node):
+            return []
+        if node in self.names or (_is_size(node) and not node.users):
+            return []
+        name = _name(node)
+        arguments = tuple(
+            (key, self.value(value))
+            for key, value in _arguments(node).items()
+            if key not in _IGNORED_ARGUMENTS
+        )
+        if name not in self.lowering.known:
+            self.lowering.unsupported.setdefault(_full_name(node), _line(node))
+        self.names[node] = self._fresh(_base(node))
+        operation = Operation(self.names[node], name, arguments, _line(node))
+        steps = [*self._take_pending(), operation]
+        if node.meta.get("jaxnn_no_grad") and _is_float(node):
+            steps.append(self._stopped(node))
+        return steps
+
+    def _stopped(self, node: torch.fx.Node) -> Step:
+        before = self.names[node]
+        self.names[node] = self._fresh(_base(node))
+        return Operation(self.names[node], "detach", (("self", Value(before)),))
+
+    def _take_pending(self) -> list[Step]:
+        taken, self.pending = self.pending, []
+        return taken
+
+    def _leaf_call(self, node: torch.fx.Node) -> list[Step]:
+        key, tensors, sizes = node.args
+        record = self.lowering.captured.records[int(str(key))]
+
+        def given(value: Value) -> Any:
+            if value.name[0] == "s":
+                return self.value(sizes[int(value.name[1:])])  # type: ignore[index]
+            return self.value(tensors[int(value.name)])  # type: ignore[index]
+
+        args = rebuild(record.args, given)
+        kwargs = tuple((name, rebuild(item, given)) for name, item in record.kwargs.items())
+        parts = {int(str(user.args[1])): user for user in node.users}
+        stopped: list[Step] = []
+
+        def received(value: Value) -> Any:
+            part = parts.get(int(value.name))
+            name = self._fresh(record.module.rpartition(".")[2] or "result")
+            if part is not None:
+                self.names[part] = name
+                if node.meta.get("jaxnn_no_grad"):
+                    stopped.append(self._stopped(part))
+            return Value(name)
+
+        results = rebuild(record.results, received)
+        path = _relative(self.frame.path, record.module)
+        return [*self._take_pending(), Call(results, path, args, kwargs), *stopped]
+
+    def call(self, inner: Frame) -> list[Step]:
+        """Return the steps that call a module which has a program of its own."""
+        record = inner.record
+        assert record is not None
+        variant, captured, extra = self.lowering._body(inner)
+
+        def given(value: Value) -> Any:
+            return self.value(inner.inputs[value.name])
+
+        args = rebuild(record.args, given)
+        kwargs = tuple((name, rebuild(item, given)) for name, item in record.kwargs.items())
+        beside = tuple(self.value(node) for node in captured)
+
+        def received(value: Value) -> Any:
+            node = inner.outputs[value.name]
+            name = self._fresh(_base_of_call(record))
+            if not isinstance(node, int):
+                self.names.setdefault(node, name)
+            return Value(name)
+
+        results = rebuild(record.results, received)
+        names = []
+        for node in extra:
+            self.names[node] = self._fresh(_base(node))
+            names.append(self.names[node])
+        call = Call(
+            results, _relative(self.frame.path, record.module), args, kwargs, variant, beside,
+            tuple(names),
+        )  # fmt: skip
+        return [*self._take_pending(), call]
+
+
+def _marked(node: torch.fx.Node) -> dict[str, Any]:
+    """Return what a mark names: tensors by their numbers, sizes by "s" and theirs."""
+    _, tensors, sizes = node.args
+    marked: dict[str, Any] = {str(i): tensor for i, tensor in enumerate(tensors)}  # type: ignore[arg-type]
+    return marked | {f"s{i}": size for i, size in enumerate(sizes)}  # type: ignore[arg-type]
+
+
+def _below(path: str, name: str) -> bool:
+    return not path or name == path or name.startswith(f"{path}.")
+
+
+def _relative(path: str, name: str) -> str:
+    return name.removeprefix(f"{path}.") if path else name
+
+
+def _name(node: torch.fx.Node) -> str:
+    """Return the operator's name without its overload."""
+    target: Any = node.target
+    schema = getattr(target, "_schema", None)
+    if schema is not None:
+        return str(schema.name).partition("::")[2]
+    return f"python.{target.__name__}"
+
+
+def _full_name(node: torch.fx.Node) -> str:
+    schema = getattr(node.target, "_schema", None)
+    if schema is None:
+        return str(getattr(node.target, "__name__", node.target))
+    return f"{schema.name}.{schema.overload_name}" if schema.overload_name else str(schema.name)
+
+
+def _base(node: torch.fx.Node) -> str:
+    return _name(node).removeprefix("python.").strip("_") if node.op == "call_function" else "value"
+
+
+def _base_of_call(record: Record) -> str:
+    last = record.module.rpartition(".")[2]
+    return last if last.isidentifier() else f"layer_{last}"
+
+
+def _is_size(node: torch.fx.Node) -> bool:
+    import torch
+
+    value = node.meta.get("val")
+    return isinstance(value, (torch.SymInt, torch.SymBool, torch.SymFloat)) or (
+        isinstance(value, (int, float)) and node.op == "call_function"
+    )
+
+
+def _is_float(node: torch.fx.Node) -> bool:
+    value = node.meta.get("val")
+    return bool(getattr(value, "is_floating_point", lambda: False)())
+
+
+def _is_result_of_call(node: torch.fx.Node) -> bool:
+    import operator
+
+    import torch
+
+    if node.target is not operator.getitem:
+        return False
+    source = node.args[0]
+    return isinstance(source, torch.fx.Node) and _name(source) == "call"
+
+
+def _arguments(node: torch.fx.Node) -> dict[str, Any]:
+    """Return a node's arguments under the names of the operator's schema."""
+    schema = getattr(node.target, "_schema", None)
+    if schema is None:
+        return {f"x{i}": value for i, value in enumerate(node.args)} | dict(node.kwargs)
+    names = [argument.name for argument in schema.arguments]
+    return dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
+
+
+def _line(node: torch.fx.Node) -> str:
+    """Return the last line of the model's own code that led to a node."""
+    trace = node.meta.get("stack_trace") or ""
+    lines = [line.strip() for line in trace.splitlines() if line.strip().startswith("File")]
+    lines = [line for line in lines if "/jaxnn/interop/" not in line]
+    return lines[-1] if lines else "(a line that the exporter does not tell)"
+
+
+def _nested(array: Any) -> Any:
+    values = array.tolist()
+    return _tuples(values)
+
+
+def _tuples(values: Any) -> Any:
+    return tuple(_tuples(item) for item in values) if isinstance(values, list) else values

@@ -1,0 +1,213 @@
+"""What an imported module does, as data: the steps of a forward pass, without torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Value:
+    """An input of the program or the result of an earlier step, by name."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class State:
+    """A parameter or buffer, by its path below the module that runs the program."""
+
+    path: str
+
+
+@dataclass(frozen=True)
+class Literal:
+    """A small array that the forward pass contains."""
+
+    values: Any
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Structure:
+    """A dict, a named tuple or a dataclass among arguments or results.
+
+    Attributes:
+        kind: "dict", "namedtuple" or "record" (a dataclass, or a dict with attributes).
+        name: the name of its class.
+        fields: names and values, in order.
+    """
+
+    kind: str
+    name: str
+    fields: tuple[tuple[Any, Any], ...]
+
+
+@dataclass(frozen=True)
+class Operation:
+    """`result = operator(**arguments)`."""
+
+    result: str
+    operator: str
+    arguments: tuple[tuple[str, Any], ...]
+    source: str = field(default="", compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Call:
+    """`results, extra = module(*args, **kwargs)`, with what it captures and gives beside."""
+
+    results: Any
+    module: str
+    args: tuple[Any, ...]
+    kwargs: tuple[tuple[str, Any], ...]
+    variant: int = 0
+    captured: tuple[Any, ...] = ()
+    extra: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Assign:
+    """`state[path] = value`."""
+
+    path: str
+    value: Any
+
+
+Step = Operation | Call | Assign
+
+
+@dataclass(frozen=True)
+class Input:
+    """An argument of the forward pass.
+
+    Attributes:
+        name: as torch names it.
+        structure: what it is made of, with a Value for each array in it.
+        keyword_only: whether it is given by name alone.
+        variadic: "*" or "**" for what collects further arguments.
+    """
+
+    name: str
+    structure: Any
+    keyword_only: bool = False
+    variadic: str = ""
+
+
+@dataclass(frozen=True)
+class Body:
+    """A forward pass, compared by value.
+
+    Attributes:
+        inputs: the arguments, in order.
+        captured: names of arrays that the caller passes beside them.
+        steps: what is done, in order.
+        output: the structure of the result.
+        extra: names of values that the caller uses beside the result.
+        shapes: of each array among the inputs its captured shape, None for a dimension that may
+            differ, and dtype.
+    """
+
+    inputs: tuple[Input, ...]
+    captured: tuple[str, ...]
+    steps: tuple[Step, ...]
+    output: Any
+    extra: tuple[str, ...]
+    shapes: tuple[tuple[str, tuple[int | None, ...], str], ...] = ()
+
+
+class Program:
+    """A body that is compared and hashed by identity, which NNX does at every call."""
+
+    __slots__ = ("body",)
+
+    def __init__(self, body: Body) -> None:
+        self.body = body
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Program:
+        return self
+
+    def __copy__(self) -> Program:
+        return self
+
+
+def rebuild(structure: Any, leaf: Callable[[Any], Any]) -> Any:
+    """Return the structure with `leaf` of every Value, State and Literal in it."""
+    if isinstance(structure, (Value, State, Literal)):
+        return leaf(structure)
+    if isinstance(structure, tuple):
+        return tuple(rebuild(item, leaf) for item in structure)
+    if isinstance(structure, list):
+        return [rebuild(item, leaf) for item in structure]
+    if isinstance(structure, Structure):
+        fields = tuple((name, rebuild(item, leaf)) for name, item in structure.fields)
+        return Structure(structure.kind, structure.name, fields)
+    return structure
+
+
+def leaves(structure: Any) -> Iterator[Any]:
+    """Yield every Value, State and Literal of a structure, in order."""
+    found: list[Any] = []
+    rebuild(structure, found.append)
+    yield from found
+
+
+def uses(step: Step) -> Iterator[Any]:
+    """Yield every Value, State and Literal that a step reads."""
+    if isinstance(step, Operation):
+        yield from leaves(tuple(value for _, value in step.arguments))
+    elif isinstance(step, Call):
+        yield from leaves((step.args, tuple(v for _, v in step.kwargs), step.captured))
+    else:
+        yield from leaves((step.value,))
+
+
+def results(step: Step) -> Iterator[str]:
+    """Yield the names that a step defines."""
+    if isinstance(step, Operation):
+        yield step.result
+    elif isinstance(step, Call):
+        yield from (value.name for value in leaves(step.results))
+        yield from step.extra
+
+
+def to_json(node: Any) -> Any:
+    """Return a body, or any part of one, as what JSON holds; `from_json` is its inverse."""
+    if isinstance(node, tuple):
+        return {"tuple": [to_json(item) for item in node]}
+    if isinstance(node, list):
+        return {"list": [to_json(item) for item in node]}
+    if isinstance(node, float) and not math.isfinite(node):
+        return {"float": str(node)}
+    if isinstance(node, complex):
+        return {"complex": [node.real, node.imag]}
+    kind = type(node).__name__
+    if kind in _KINDS:
+        names = _KINDS[kind].__dataclass_fields__
+        return {kind: {name: to_json(getattr(node, name)) for name in names}}
+    if node is None or isinstance(node, (bool, int, float, str)):
+        return node
+    raise TypeError(f"a program holds no {kind}")
+
+
+def from_json(node: Any) -> Any:
+    """Return what `to_json` wrote."""
+    if not isinstance(node, Mapping):
+        return node
+    ((kind, value),) = node.items()
+    if kind in ("tuple", "list"):
+        items = [from_json(item) for item in value]
+        return tuple(items) if kind == "tuple" else items
+    if kind == "float":
+        return float(value)
+    if kind == "complex":
+        return complex(*value)
+    return _KINDS[kind](**{name: from_json(item) for name, item in value.items()})
+
+
+_KINDS: dict[str, Any] = {
+    kind.__name__: kind
+    for kind in (Value, State, Literal, Structure, Operation, Call, Assign, Input, Body)
+}
