@@ -67,9 +67,6 @@ def _statistics(input: jax.Array, dim: int, dtype: Any, names: tuple[str, ...]) 
     centred = x - along(shift, x, dim)
     offset, square = _means((centred, centred * centred), dim, count, names)
     var = square - offset * offset
-    # Below this the offset is the rounding of its own sum, and the first mean is the better one.
-    noise = 8 * jnp.finfo(dtype).eps * jnp.sqrt(square)
-    offset = jnp.where(jnp.abs(offset) <= noise, jnp.zeros_like(offset), offset)
     return Statistics(shift, offset, var, var * (count / (count - 1)))
 
 
@@ -172,4 +169,8 @@ def updated(
         mixed = kept * running.astype(kept.dtype) + momentum * new
         return lax.stop_gradient(mixed.astype(running.dtype))
 
-    return mix(running_mean, batch.shift + batch.offset), mix(running_var, batch.unbiased_var)
+    # Below this the offset is the rounding of the centred values, which normalising wants out of
+    # them; as a mean the first one is the better.
+    noise = 8 * jnp.finfo(kept.dtype).eps * jnp.sqrt(batch.var)
+    offset = jnp.where(jnp.abs(batch.offset) <= noise, jnp.zeros_like(batch.offset), batch.offset)
+    return mix(running_mean, batch.shift + offset), mix(running_var, batch.unbiased_var)
