@@ -272,16 +272,31 @@ class Data(nn.Module):
 
 
 class Branch(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(3, 3) for _ in range(2))
+
     def forward(self, x):
-        return x if x.sum() > 0 else -x
+        for layer in self.layers:
+            if self.training and torch.rand([]) < 0.5:
+                continue
+            x = layer(x)
+        return x if torch.isfinite(x).all() else torch.zeros_like(x)
+
+
+def test_branches_on_values_are_those_of_the_example():
+    net = Branch().eval()
+    with pytest.warns(UserWarning, match=r"Branch branches on the values .*test_from_torch\.py:"):
+        ours = jaxnn.from_torch(net, torch.ones(2, 3))
+    x = torch.randn(5, 3)
+    close(ours(arrays(x)), net(x), 1e-6)
+    close(ours.train()(arrays(x)), net(x), 1e-6)  # no layer is dropped
 
 
 def test_what_cannot_be_imported_is_said():
     with pytest.raises(NotImplementedError, match=r"nonzero.*\n.*unique") as caught:
         jaxnn.from_torch(Data(), torch.ones(3))
     assert "test_from_torch.py" in str(caught.value)
-    with pytest.raises(ValueError, match=r"torch\.export cannot capture Branch: .*data-dep"):
-        jaxnn.from_torch(Branch(), torch.ones(3))
     with pytest.raises(TypeError, match=r"must be a torch.nn.Module, got int"):
         jaxnn.from_torch(3, torch.ones(3))
 

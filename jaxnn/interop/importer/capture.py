@@ -12,7 +12,7 @@ import copy
 import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -102,8 +102,18 @@ def capture(
     kwargs: Mapping[str, Any],
     is_leaf: Callable[[torch.nn.Module], bool],
     dynamic_batch: bool,
+    decisions: Decisions | None = None,
 ) -> Captured:
-    """Export `model` in the mode that it is in."""
+    """Export `model` in the mode that it is in.
+
+    Args:
+        model: the model.
+        args: the positional arguments of the example.
+        kwargs: its keyword arguments.
+        is_leaf: whether a module is a layer that is not looked into.
+        dynamic_batch: whether leading dimensions may differ.
+        decisions: how branches on values are taken; without them such a branch is refused.
+    """
     import torch
 
     tensors: list[torch.Tensor] = []
@@ -138,7 +148,11 @@ def capture(
     if dynamic_batch:
         auto = torch.export.Dim.AUTO
         shapes = (tuple({0: auto} if tensor.ndim else {} for tensor in tensors),)
-    with _traced(model, is_leaf, records), _gradient_marks(), _masks_as_they_are():
+    with ExitStack() as stack:
+        for context in (_traced(model, is_leaf, records), _gradient_marks(), _masks_as_they_are()):
+            stack.enter_context(context)
+        if decisions is not None:
+            stack.enter_context(_as_decided(decisions))
         exported = torch.export.export(Flat(), tuple(tensors), dynamic_shapes=shapes, strict=False)
         exported = exported.run_decompositions({})
     inputs = _arguments(forward, args_structure, kwargs_structure)
@@ -424,10 +438,99 @@ def _masks_as_they_are() -> Iterator[None]:
         transformer._detect_is_causal_mask = detect
 
 
+# What a model's code reads of a tensor's values, to branch on or to compute a shape with.
+_READS = ("__bool__", "__int__", "__float__", "__index__", "item", "tolist")
+
+
+@dataclass
+class Decisions:
+    """What a model read of its tensors' values, in order, when it ran on the example."""
+
+    answers: list[Any] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
+
+
+def decide(model: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Decisions:
+    """Run a copy of the model on the example, and note what it reads of its tensors' values."""
+    import torch
+
+    decisions = Decisions()
+    twin = copy.deepcopy(model)
+
+    def answer(original: Callable[..., Any], tensor: Any, caller: Any) -> Any:
+        value = original(tensor)
+        decisions.answers.append(value)
+        line = f"{caller.f_code.co_filename}:{caller.f_lineno}"
+        decisions.lines += [line] if line not in decisions.lines else []
+        return value
+
+    with _reads(answer), _coins_that_never_drop(), torch.no_grad():
+        twin(*args, **kwargs)
+    return decisions
+
+
+@contextmanager
+def _as_decided(decisions: Decisions) -> Iterator[None]:
+    """Answer what the model reads of its tensors' values as it was on the example."""
+    answers = iter(decisions.answers)
+    with _reads(lambda original, tensor, caller: next(answers)), _coins_that_never_drop():
+        yield
+
+
+@contextmanager
+def _reads(answer: Callable[[Callable[..., Any], Any, Any], Any]) -> Iterator[None]:
+    """Let `answer` answer what the model's own code reads of a tensor's values."""
+    import torch
+
+    originals = {name: getattr(torch.Tensor, name) for name in _READS}
+
+    def patch(name: str) -> None:
+        original = originals[name]
+
+        def read(self: Any) -> Any:
+            caller = sys._getframe(1)
+            if not _is_torchs(caller):
+                return answer(original, self, caller)
+            return original(self)
+
+        setattr(torch.Tensor, name, read)
+
+    try:
+        for name in _READS:
+            patch(name)
+        yield
+    finally:
+        for name, original in originals.items():
+            setattr(torch.Tensor, name, original)
+
+
+@contextmanager
+def _coins_that_never_drop() -> Iterator[None]:
+    """Let `torch.rand` of a single number be 1, which no probability exceeds."""
+    import torch
+
+    rand = torch.rand
+
+    def steady(*size: Any, **options: Any) -> Any:
+        shape = size[0] if len(size) == 1 and isinstance(size[0], (list, tuple)) else size
+        single = all(isinstance(n, int) and n == 1 for n in shape)
+        return torch.ones(shape) if single else rand(*size, **options)
+
+    torch.rand = steady  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        torch.rand = rand
+
+
+def _is_torchs(frame: Any) -> bool:
+    module = frame.f_globals.get("__name__", "")
+    return bool(module == "torch" or module.startswith("torch."))
+
+
 def _from_the_model() -> bool:
     """Whether what is called comes from a model's code, not from torch's own."""
     frame = sys._getframe(2)
     while frame is not None and frame.f_code.co_filename.endswith("utils/_contextlib.py"):
         frame = frame.f_back  # type: ignore[assignment]
-    module = "" if frame is None else frame.f_globals.get("__name__", "")
-    return not (module == "torch" or module.startswith("torch."))
+    return frame is not None and not _is_torchs(frame)

@@ -15,7 +15,7 @@ from ...modules import container
 from ...modules._module import Frozen, NonPersistent, fork_stream
 from ..checkpoint import as_numpy
 from ..state_dict import load_state_dict
-from .capture import Captured, NotDescribable, capture
+from .capture import Captured, Decisions, NotDescribable, capture, decide
 from .imported import Imported, descend
 from .leaves import layer_name, make_layer
 from .lower import Lowered, UnsupportedOperators, lower
@@ -118,6 +118,7 @@ class _Import:
         self.tied = _tied(model)
         self.programs: dict[bool, dict[str, tuple[Program, ...]] | str] = {}
         self.constants: dict[str, Any] = {}
+        self.decisions: Decisions | None = None
 
     def run(self) -> nnx.Module:
         if layer_name(self.model) is not None:
@@ -162,8 +163,29 @@ class _Import:
     # --- capturing ------------------------------------------------------------------------------
 
     def _lowered(self) -> Lowered:
-        captured = self._capture()
+        try:
+            captured = self._capture()
+        except Exception as error:
+            if "data-dependent" not in str(error):
+                raise
+            captured = self._capture_as_decided(error)
         return lower(captured, self.paths, OPERATORS)
+
+    def _capture_as_decided(self, reason: Exception) -> Captured:
+        """Capture a model that branches on values: it goes the way of the example, and says so."""
+        try:
+            self.decisions = decide(self.model, self.args, self.kwargs)
+            captured = self._capture()
+        except Exception:
+            raise reason from None
+        lines = ", ".join(self.decisions.lines)
+        warnings.warn(
+            f"jaxnn.from_torch: {type(self.model).__name__} branches on the values of tensors, at "
+            f"{lines}; the imported model always takes the branches that the example takes",
+            stacklevel=5,
+        )
+        self.decisions = None
+        return captured
 
     def _capture(self) -> Captured:
         """Capture with a batch that may differ, else as the example is."""
@@ -182,8 +204,9 @@ class _Import:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             captured = capture(
-                self.model, args, kwargs, lambda m: layer_name(m) is not None, dynamic
-            )
+                self.model, args, kwargs, lambda m: layer_name(m) is not None, dynamic,
+                self.decisions,
+            )  # fmt: skip
             return _decomposed(captured)
 
     def _doubled(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -256,7 +279,7 @@ class _Import:
             owner, _, last = key.rpartition(".")
             if not parameter.requires_grad:
                 node = descend(layer, owner)
-                setattr(node, last, Frozen(getattr(node, last)[...]))
+                setattr(node, last, Frozen(getattr(node, last).get_value()))
         return layer
 
     def _give_streams(self, layer: nnx.Module) -> None:

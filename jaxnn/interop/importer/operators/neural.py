@@ -320,6 +320,28 @@ def _attention(
     )  # fmt: skip
 
 
+# --- recurrent networks ----------------------------------------------------------------------
+
+
+def _recurrent(function: Callable[..., Any]) -> Callable[..., Any]:
+    def layers(
+        input: jax.Array, hx: Any, params: Sequence[jax.Array], has_biases: bool,
+        num_layers: int, dropout: float, train: bool, bidirectional: bool, batch_first: bool,
+        draw: Callable[[], jax.Array],
+    ) -> Any:  # fmt: skip
+        rng = draw() if train and dropout > 0 and num_layers > 1 else None
+        options = (has_biases, num_layers, dropout, train, bidirectional, batch_first)
+        return function(input, hx, params, *options, rng=rng)
+
+    return layers
+
+
+for _name in ("lstm", "gru", "rnn_tanh", "rnn_relu"):
+    operator(_name, draws=True)(_recurrent(getattr(F, _name)))
+for _name in ("lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell"):
+    operator(_name)(getattr(F, _name))
+
+
 # --- losses and distances -----------------------------------------------------------------------
 
 _REDUCTIONS = ("none", "mean", "sum")
