@@ -4,6 +4,7 @@ from . import functional as functional
 from . import init as init
 from . import interop as interop
 from . import linen as linen
+from . import sharding as sharding
 from . import sparse as sparse
 from ._config import check_indices as check_indices
 from ._config import forward_mode as forward_mode

@@ -1,10 +1,18 @@
-"""Gradients over a batch spread over four devices are those of one, on Auto and Explicit axes."""
+"""Models and batches spread over devices give what one device gives."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
+from flax import nnx
+from jax.sharding import AbstractMesh
+from jax.sharding import PartitionSpec as P
+
+import jaxnn
 
 SCRIPT = """
 import jax, jax.numpy as jnp, numpy as np, jaxnn
@@ -52,3 +60,26 @@ def test_gradients_over_four_devices() -> None:
         [sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, check=False
     )
     assert done.stdout.strip() == "equal", done.stderr[-3000:]
+
+
+def test_models_in_parts_over_eight_devices() -> None:
+    flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+    environment = {**os.environ, "XLA_FLAGS": flags}
+    script = [sys.executable, str(Path(__file__).with_name("sharded.py")), "imported"]
+    done = subprocess.run(script, env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "equal", done.stderr[-3000:]
+
+
+def test_a_plan_says_what_does_not_fit() -> None:
+    mesh = AbstractMesh((4, 2), ("model", "data"))
+    net = nnx.eval_shape(lambda: jaxnn.Linear(6, 8, rngs=nnx.Rngs(0)))
+    plan = jaxnn.sharding.plan(net, [("weight", P("model")), ("bias", P(("model", "data")))], mesh)
+    assert [placement.bytes for placement in plan] == [48, 4]
+    for rules, message in (
+        ([("weight", P(None, "model"))], r"weight: dimension 1 of \(8, 6\) cannot be parted into"),
+        ([("weight", P("heads"))], r"weight: the mesh has the axes \['model', 'data'\]"),
+        ([("bias", P(None, "model"))], r"bias has shape \(8,\), but its rule parts 2 dimensions"),
+        ([("kernel", P("model"))], r"no name matches the rules \['kernel'\]"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            jaxnn.sharding.plan(net, rules, mesh)
