@@ -12,6 +12,7 @@ from .interop import LoadReport as LoadReport
 from .interop import from_torch as from_torch
 from .interop import load_state_dict as load_state_dict
 from .interop import state_dict as state_dict
+from .interop import verify as verify
 from .modules import *  # noqa: F403 (exactly what `modules.__all__` lists)
 
 __version__ = "0.1.0"

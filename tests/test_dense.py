@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import jax
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from jax.test_util import check_grads
 
 import jaxnn
 import jaxnn.functional as F
@@ -351,3 +353,55 @@ def test_initialisations_beyond_moments() -> None:
     ):
         with pytest.raises(ValueError, match="`"):
             make()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize(
+    ("a", "b", "ends"),
+    [
+        ((6, 8), (3, 8, 16), [2, 3, 6]),
+        ((6, 8), (3, 8, 16), [0, 6, 6]),
+        ((3, 8, 8), (8, 16), [4, 4, 16]),
+        ((8, 8), (8, 16), [0, 4, 8]),
+        ((2, 4, 8), (2, 8, 16), None),
+    ],
+)
+def test_grouped_products(a, b, ends, dtype):
+    random = np.random.default_rng(0)
+    a, b = (np.round(random.uniform(-2, 2, shape) * 16) / 16 for shape in (a, b))
+    kind = getattr(torch, dtype)
+    offs = None if ends is None else torch.tensor(ends, dtype=torch.int32)
+    want = torch.nn.functional.grouped_mm(
+        torch.tensor(a, dtype=kind), torch.tensor(b, dtype=kind), offs=offs
+    )
+    ours = jnp.asarray(a, dtype), jnp.asarray(b, dtype)
+    given = None if ends is None else jnp.array(ends, "int32")
+    got = jax.jit(partial(F.grouped_mm, offs=given))(*ours)
+    assert got.dtype == dtype
+    np.testing.assert_array_equal(np.asarray(got, float), want.double().numpy())
+    check_grads(
+        partial(F.grouped_mm, offs=given), jax.tree.map(lambda x: x.astype("float32"), ours), 1,
+        atol=0.05, rtol=0.05,
+    )  # fmt: skip
+
+
+def test_grouped_products_refuse_what_torch_refuses():
+    a, b, offs = jnp.ones((6, 8)), jnp.ones((3, 8, 16)), jnp.array([2, 3, 6], "int32")
+    for args, options, message in (
+        ((a, b), {}, "`offs` goes with a matrix of two dimensions"),
+        ((a[:3, None], b), {"offs": offs}, "and with no other"),
+        ((a, b), {"offs": offs[:2]}, "numbers of groups must be equal"),
+        ((a, b[:, :4]), {"offs": offs}, "last dimension of `mat_a`"),
+        ((a[0], b), {"offs": offs}, "must have 2 or 3 dimensions"),
+        ((a, b), {"offs": offs, "bias": a}, "`bias` is not supported"),
+        ((a, b), {"offs": offs, "out_dtype": "bfloat16"}, "`out_dtype` must be"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            F.grouped_mm(*args, **options)
+    for args, options, message in (
+        ((a, b), {"offs": offs.astype("float32")}, "vector of int32"),
+        ((a, b.astype("bfloat16")), {"offs": offs}, "dtypes must be equal"),
+        ((a.astype("int32"), b.astype("int32")), {"offs": offs}, "must be float32"),
+    ):
+        with pytest.raises(TypeError, match=message):
+            F.grouped_mm(*args, **options)

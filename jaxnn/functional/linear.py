@@ -7,7 +7,8 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, Num
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Int, Num
 
 from .._checks import accumulation_dtype, check_array, check_floating, check_same_dtype
 
@@ -180,3 +181,104 @@ def _bilinear(
     if bias is not None:
         output = output + jnp.broadcast_to(bias.astype(wide), output.shape)
     return output.astype(input1.dtype)
+
+
+def grouped_mm(
+    mat_a: Float[Array, "..."],
+    mat_b: Float[Array, "..."],
+    *,
+    offs: Int[Array, "G"] | None = None,
+    bias: None = None,
+    out_dtype: DTypeLike | None = None,
+) -> Float[Array, "..."]:
+    """Multiply groups of rows, of columns or of summands, each by a matrix of its own.
+
+    Group g is what lies from offs[g-1] (0 for the first) to offs[g]:
+
+    - mat_a (M, K), mat_b (G, K, N): y[m] = mat_a[m] mat_b[g], with m in group g; y is (M, N);
+    - mat_a (G, M, K), mat_b (K, N): y[:, n] = mat_a[g] mat_b[:, n], with n in group g; (M, N);
+    - mat_a (M, K), mat_b (K, N): y[g] = the sum of mat_a[:, k] mat_b[k] over k in group g;
+      (G, M, N);
+    - mat_a (G, M, K), mat_b (G, K, N): y[g] = mat_a[g] mat_b[g], without offs; (G, M, N).
+
+    Dtypes: float32, bfloat16 or float16, the same for both; half precision is accumulated in
+    float32 and rounded once. The first form, JAX's ragged product, has no second derivative.
+
+    Args:
+        mat_a: the left matrices.
+        mat_b: the right matrices.
+        offs: where each group ends, int32, ascending, the last at the end of what is parted.
+        bias: not supported, as in torch.
+        out_dtype: the dtype of mat_a, or None.
+
+    Raises:
+        TypeError: if the dtypes do not fit.
+        ValueError: if the shapes do not fit, offs is missing or superfluous, or bias is given.
+
+    Source: torch.nn.functional.grouped_mm.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import jaxnn
+        >>> rows, experts = jnp.ones((3, 1)), jnp.array([[[2.0]], [[5.0]]])
+        >>> jaxnn.functional.grouped_mm(rows, experts, offs=jnp.array([1, 3], "int32"))[:, 0]
+        Array([2., 5., 5.], dtype=float32)
+    """
+    layer = "grouped_mm"
+    mat_a, mat_b = check_array(mat_a, "mat_a", layer), check_array(mat_b, "mat_b", layer)
+    check_same_dtype({"mat_a": mat_a, "mat_b": mat_b}, layer)
+    if mat_a.dtype not in (jnp.float32, jnp.bfloat16, jnp.float16):
+        raise TypeError(
+            f"{layer}: `mat_a` must be float32, bfloat16 or float16, got {mat_a.dtype}; convert it "
+            "with astype"
+        )
+    if out_dtype is not None and jnp.dtype(out_dtype) != mat_a.dtype:
+        raise ValueError(f"{layer}: `out_dtype` must be that of `mat_a`, got {out_dtype}")
+    if bias is not None:
+        raise ValueError(f"{layer}: `bias` is not supported; add it to the result")
+    shapes = f"got {mat_a.shape} and {mat_b.shape}"
+    if mat_a.ndim not in (2, 3) or mat_b.ndim not in (2, 3):
+        raise ValueError(f"{layer}: `mat_a` and `mat_b` must have 2 or 3 dimensions, {shapes}")
+    if mat_a.shape[-1] != mat_b.shape[-2]:
+        raise ValueError(f"{layer}: the last dimension of `mat_a` must be mat_b's K, {shapes}")
+    whole = mat_a.ndim == mat_b.ndim == 3
+    if whole != (offs is None):
+        raise ValueError(
+            f"{layer}: `offs` goes with a matrix of two dimensions, and with no other, {shapes}"
+        )
+    ends = None
+    if offs is not None:
+        ends = check_array(offs, "offs", layer)
+        if ends.dtype != jnp.int32 or ends.ndim != 1:
+            raise TypeError(f"{layer}: `offs` must be a vector of int32, got {ends.dtype}")
+    groups = [array.shape[0] for array in (mat_a, mat_b) if array.ndim == 3]
+    groups += [] if ends is None else [ends.shape[0]]
+    if len(set(groups)) > 1:
+        raise ValueError(f"{layer}: the numbers of groups must be equal, got {groups}; {shapes}")
+    return _grouped_mm(mat_a, mat_b, ends)
+
+
+@partial(jax.jit, inline=True)
+def _grouped_mm(mat_a: jax.Array, mat_b: jax.Array, ends: jax.Array | None) -> jax.Array:
+    product = partial(jnp.matmul, preferred_element_type=accumulation_dtype(mat_a.dtype))
+    if ends is None:
+        return product(mat_a, mat_b).astype(mat_a.dtype)
+    if mat_a.ndim == 2 and mat_b.ndim == 3:
+        sizes = jnp.diff(ends, prepend=jnp.zeros((1,), ends.dtype))
+        wide = accumulation_dtype(mat_a.dtype)
+        rows = lax.ragged_dot(mat_a, mat_b, sizes, preferred_element_type=wide)
+        return rows.astype(mat_a.dtype)
+    if mat_a.ndim == 3:
+        columns = _members(ends, mat_b.shape[1])[:, None, :]
+        whole = product(mat_a, mat_b[None])
+        return jnp.where(columns, whole, jnp.zeros_like(whole)).sum(0).astype(mat_a.dtype)
+    summands = _members(ends, mat_a.shape[1])[:, None, :]
+    left = jnp.where(summands, mat_a[None], jnp.zeros_like(mat_a)[None])
+    return product(left, mat_b[None]).astype(mat_a.dtype)
+
+
+def _members(ends: jax.Array, length: int) -> jax.Array:
+    """Return which of `length` places lie in which group, as (G, length)."""
+    place = jnp.arange(length, dtype=ends.dtype)[None]
+    starts = jnp.concatenate([jnp.zeros((1,), ends.dtype), ends[:-1]])
+    return (starts[:, None] <= place) & (place < ends[:, None])

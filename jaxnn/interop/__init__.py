@@ -7,3 +7,5 @@ from .importer.imported import Record as Record
 from .state_dict import LoadReport as LoadReport
 from .state_dict import load_state_dict as load_state_dict
 from .state_dict import state_dict as state_dict
+from .verify import Report as Report
+from .verify import verify as verify

@@ -415,9 +415,4 @@ def _embedding_bag(
 def _grouped_mm(
     self: jax.Array, mat2: jax.Array, offs: Any = None, bias: Any = None, out_dtype: Any = None
 ) -> jax.Array:
-    if self.ndim == 3 and mat2.ndim == 3:
-        return jnp.matmul(self, mat2)
-    if self.ndim != 2 or mat2.ndim != 3:
-        raise NotImplementedError("_grouped_mm of these ranks has no counterpart in JAX here")
-    sizes = jnp.diff(offs, prepend=jnp.zeros((1,), offs.dtype))
-    return jax.lax.ragged_dot(self, mat2, sizes.astype(jnp.int32))
+    return F.grouped_mm(self, mat2, offs=offs, bias=bias, out_dtype=out_dtype)
