@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import copy
+import pickle
+import subprocess
+import sys
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import orbax.checkpoint as ocp
 import pytest
 import torch
 import torch_models
@@ -337,3 +341,38 @@ def test_a_layer_becomes_the_layer():
     assert isinstance(ours, jaxnn.Linear)
     assert ours.weight.dtype == jnp.bfloat16
     assert torch.equal(to_torch(jaxnn.state_dict(ours))["weight"], net.weight)
+
+
+RESTORE = """
+import pickle, sys
+sys.modules["torch"] = None
+import jax.numpy as jnp, numpy as np, orbax.checkpoint as ocp
+from flax import nnx
+
+folder = sys.argv[1]
+with open(f"{folder}/graph", "rb") as file:
+    graph = pickle.load(file)
+with ocp.StandardCheckpointer() as checkpointer:
+    state = checkpointer.restore(f"{folder}/state")
+net = nnx.merge(graph, nnx.State(state))
+np.testing.assert_array_equal(net(np.load(f"{folder}/x.npy")), np.load(f"{folder}/y.npy"))
+assert (net.train()(jnp.ones((2, 3, 6, 6))) != net(jnp.ones((2, 3, 6, 6)))).any()
+print("restored")
+"""
+
+
+def test_saved_with_orbax_and_restored_without_torch(tmp_path):
+    net, args, _ = torch_models.residual_network()
+    net.append(nn.Dropout(0.5))
+    ours = jaxnn.from_torch(net.eval(), args, rngs=nnx.Rngs(0))
+    graph, state = nnx.split(ours)
+    (tmp_path / "graph").write_bytes(pickle.dumps(graph))
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(tmp_path / "state", state)
+    x = np.random.default_rng(0).standard_normal((4, 3, 6, 6)).astype(np.float32)
+    np.save(tmp_path / "x.npy", x)
+    np.save(tmp_path / "y.npy", ours(x))
+    done = subprocess.run(
+        [sys.executable, "-c", RESTORE, str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert done.stdout.strip() == "restored", done.stderr[-2000:]
