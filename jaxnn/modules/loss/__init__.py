@@ -1,0 +1,26 @@
+"""Losses: of numbers and distributions, of classes, of yes or no, of margins, of sequences."""
+
+from .classification import BCELoss as BCELoss
+from .classification import BCEWithLogitsLoss as BCEWithLogitsLoss
+from .classification import CrossEntropyLoss as CrossEntropyLoss
+from .classification import NLLLoss as NLLLoss
+from .classification import NLLLoss2d as NLLLoss2d
+from .features import AdaptiveLogSoftmaxWithLoss as AdaptiveLogSoftmaxWithLoss
+from .features import LinearCrossEntropyLoss as LinearCrossEntropyLoss
+from .margin import CosineEmbeddingLoss as CosineEmbeddingLoss
+from .margin import HingeEmbeddingLoss as HingeEmbeddingLoss
+from .margin import MarginRankingLoss as MarginRankingLoss
+from .margin import MultiLabelMarginLoss as MultiLabelMarginLoss
+from .margin import MultiLabelSoftMarginLoss as MultiLabelSoftMarginLoss
+from .margin import MultiMarginLoss as MultiMarginLoss
+from .margin import SoftMarginLoss as SoftMarginLoss
+from .regression import GaussianNLLLoss as GaussianNLLLoss
+from .regression import HuberLoss as HuberLoss
+from .regression import KLDivLoss as KLDivLoss
+from .regression import L1Loss as L1Loss
+from .regression import MSELoss as MSELoss
+from .regression import PoissonNLLLoss as PoissonNLLLoss
+from .regression import SmoothL1Loss as SmoothL1Loss
+from .sequence import CTCLoss as CTCLoss
+from .triplet import TripletMarginLoss as TripletMarginLoss
+from .triplet import TripletMarginWithDistanceLoss as TripletMarginWithDistanceLoss

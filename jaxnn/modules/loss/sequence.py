@@ -1,0 +1,71 @@
+"""Connectionist temporal classification."""
+
+from __future__ import annotations
+
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from ... import functional as F
+from ...functional.loss.sequence import Lengths, check_blank
+from ._loss import Loss
+
+
+class CTCLoss(Loss):
+    """Connectionist temporal classification: negative log likelihood over all alignments.
+
+    loss_n = -log(sum of the products of exp(log_probs[t, n, path_t])), over the paths of
+    input_lengths[n] classes that give targets[n] once repeated classes are merged and blanks
+    removed; inf where there is none. "mean" divides each loss by the target's length (at least 1)
+    first. The derivative takes log_probs to be the result of log_softmax, as in torch.
+
+    Shapes: log_probs (T, N, C), targets (N, S) or (sum of target_lengths), both lengths (N), loss
+    (N), or () if it is reduced; without N: log_probs (T, C), targets (S), lengths () or (1).
+
+    Args:
+        blank: the class that stands for none.
+        reduction: "none", "mean" or "sum".
+        zero_infinity: whether an infinite loss and its gradient are 0.
+        rngs: not needed.
+
+    Raises:
+        ValueError: if the reduction is none of the three; at the call, if the shapes do not fit, a
+            concrete length is out of range, or blank is no class.
+        IndexError: at the call, if a concrete target is no class; under `jax.jit` its loss is NaN.
+        TypeError: if blank is no int; at the call, if log_probs is of no floating-point dtype, or
+            targets or lengths are no ints.
+
+    Source: Graves et al., 2006; torch.nn.CTCLoss.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import jaxnn
+        >>> log_probs = jnp.log(jnp.full((2, 1, 2), 0.5))
+        >>> jaxnn.CTCLoss()(log_probs, jnp.array([[1]]), (2,), (1,))
+        Array(0.2876821, dtype=float32)
+    """
+
+    def __init__(
+        self,
+        blank: int = 0,
+        reduction: str = "mean",
+        zero_infinity: bool = False,
+        *,
+        rngs: nnx.Rngs | None = None,
+    ) -> None:
+        del rngs
+        self._init_reduction(reduction)
+        self.blank = check_blank(blank)
+        self.zero_infinity = bool(zero_infinity)
+
+    def __call__(
+        self,
+        log_probs: Float[Array, "T *N C"],
+        targets: Int[Array, "..."],
+        input_lengths: Lengths,
+        target_lengths: Lengths,
+    ) -> Float[Array, "..."]:
+        """Return the loss."""
+        return F.ctc_loss(
+            log_probs, targets, input_lengths, target_lengths, self.blank, self.reduction,
+            self.zero_infinity,
+        )  # fmt: skip
