@@ -6,6 +6,7 @@ from . import interop as interop
 from . import linen as linen
 from . import sharding as sharding
 from . import sparse as sparse
+from . import utils as utils
 from ._config import check_indices as check_indices
 from ._config import forward_mode as forward_mode
 from .interop import LoadReport as LoadReport

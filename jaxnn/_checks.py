@@ -57,6 +57,12 @@ def check_same_dtype(arrays: dict[str, jax.Array | None], layer: str) -> None:
         raise TypeError(f"{layer}: the dtypes must be equal, but {listed}; convert with astype")
 
 
+def promoted_dtype(*arrays: jax.Array) -> np.dtype[Any]:
+    """Return the dtype of the arrays' sum, where torch promotes, also under strict promotion."""
+    with jax.numpy_dtype_promotion("standard"):
+        return np.dtype(jnp.result_type(*(array.dtype for array in arrays)))
+
+
 def check_dim(dim: Any, ndim: int, name: str, layer: str) -> int:
     """Return dimension `dim` of an array with `ndim` dimensions, counted from the front.
 

@@ -75,8 +75,11 @@ class JaxnnBackend:
             found = getattr(jaxnn.functional, name)
             return partial(found, **given) if given else found
 
+        def tensor(numbers: Any) -> jax.Array:
+            return jnp.asarray(numbers, jnp.dtype(dtype))
+
         with _context(dtype, self.device), _refusals():
-            params = {n: made(v, layer, function) for n, v in params.items()}
+            params = {n: made(v, layer, function, tensor) for n, v in params.items()}
             if kind == "function":
                 return _FunctionInstance(partial(make, **params), dtype, self.device)
             params = {**params, "dtype": jnp.dtype(dtype)} if _takes_dtype(make) else params
@@ -121,8 +124,9 @@ class _LayerInstance:
             inputs = {n: _to_jax(a) for n, a in step.inputs.items()}
             if isinstance(self.module, LazyModule):
                 self.module.initialize_parameters(**inputs)
-            if any(jnp.issubdtype(a.dtype, jnp.integer) for a in inputs.values()):
-                # Ids are checked where they are concrete, which inside the program they are not.
+            has_ids = any(jnp.issubdtype(a.dtype, jnp.integer) for a in inputs.values())
+            if has_ids or getattr(self.module, "checks_values", False):
+                # They are checked where they are concrete, which inside the program they are not.
                 nnx.clone(self.module)(**nest(inputs), **step.arguments)
             graphdef, parameters, *rest = nnx.split(self.module, nnx.Param, ...)
             outputs, gradients, state = _run_layer(

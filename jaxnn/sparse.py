@@ -41,7 +41,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from .modules._row_tape import RowTape
-from .modules.embedding import Embedding
+from .modules.embedding import Embedding, EmbeddingBag
 
 LearningRate = float | Array | Callable[[Array], Any]
 
@@ -532,7 +532,8 @@ def _watched(table: Array, number: int, used: set[int]) -> Array:
 
 def _sparse_paths(model: nnx.Module) -> list[tuple[Any, ...]]:
     """Return the paths, in the model's state, of the tables that sparse embeddings train."""
-    layers = [node for _, node in nnx.iter_graph(model, graph=True) if isinstance(node, Embedding)]
+    nodes = [node for _, node in nnx.iter_graph(model, graph=True)]
+    layers = [node for node in nodes if isinstance(node, Embedding | EmbeddingBag)]
     tables = [layer.weight for layer in layers if layer.sparse]
     state = nnx.to_flat_state(nnx.state(model, nnx.Param, graph=True))
     return [path for path, value in state if any(value is table for table in tables)]

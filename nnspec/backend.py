@@ -104,14 +104,17 @@ def made(
     value: Any,
     layer: Callable[[str, dict[str, Any]], Any],
     function: Callable[[str, dict[str, Any]], Any],
+    tensor: Callable[[Any], Any] = np.asarray,
 ) -> Any:
-    """A parameter as an implementation takes it: lists are tuples, layers and functions made.
+    """A parameter as an implementation takes it: lists are tuples, the others made.
 
     ``{"layer": NAME, "params": {...}}`` is what ``layer`` makes of it, ``{"function": NAME}``
-    what ``function`` makes of it.
+    what ``function`` makes of it, ``{"tensor": NUMBERS}`` what ``tensor`` makes of the numbers.
     """
     if isinstance(value, Mapping):
-        params = {n: made(v, layer, function) for n, v in value.get("params", {}).items()}
+        if "tensor" in value:
+            return tensor(value["tensor"])
+        params = {n: made(v, layer, function, tensor) for n, v in value.get("params", {}).items()}
         make, key = (layer, "layer") if "layer" in value else (function, "function")
         return make(value[key], params)
     return tuple(value) if isinstance(value, list) else value

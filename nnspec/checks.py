@@ -225,6 +225,8 @@ def _is(value: Any, kind: str) -> bool:
         return value in ("inf", "-inf", "nan") or (
             isinstance(value, int | float) and not isinstance(value, bool)
         )
+    if kind == "tensor":
+        return isinstance(value, dict) and value.keys() == {"tensor"}
     if kind in ("layer", "function"):
         return isinstance(value, dict) and {kind} <= value.keys() <= {kind, "params"}
     match = re.fullmatch(r"(int|float)([*\d])(\??)", kind)
@@ -307,7 +309,8 @@ def _check_names(spec: LayerSpec) -> Iterator[str]:
         yield from (f"{where}: unknown name {n!r}; known are {sorted(among)}"
                     for n in names if not any(pattern(a).fullmatch(n) for a in among))  # fmt: skip
 
-    yield from unknown("gradients.wrt", wrt, {i["name"] for i in data["inputs"]} | states)
+    written = {*data.get("gradients", {}).get("wrt", ())} - {"parameters"}
+    yield from unknown("gradients.wrt", written, {i["name"] for i in data["inputs"]} | states)
     for waiver in data.get("waivers", ()):
         yield from unknown(f"the waiver of {waiver['case']}", [waiver["tensor"]], tensors)
     for case in data["cases"]:

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import yaml
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
@@ -117,11 +118,14 @@ def configurations(draw: st.DrawFn, spec: LayerSpec, dtypes: Sequence[str]) -> d
     steps = []
     for _ in range(draw(st.integers(1, 2)) if buffers else 1):
         sizes: dict[str, Any] = {}
+        # The parts of a tuple come together: hx.0 and hx.1.
+        optional = [i["name"].partition(".")[0] for i in spec.data["inputs"] if i.get("optional")]
+        absent = {head for head in dict.fromkeys(optional) if draw(st.booleans())}
         step = {
             "mode": draw(st.sampled_from(modes)),
             "inputs": {
                 i["name"]: draw(_input(spec, i, params, sizes)) for i in spec.data["inputs"]
-                if not i.get("optional") or draw(st.booleans())
+                if i["name"].partition(".")[0] not in absent
             },
         }  # fmt: skip
         if "arguments" in spec.data:
@@ -161,12 +165,13 @@ def _input(
         if entry.endswith("?") and entry not in sizes:
             sizes[entry] = draw(st.booleans())  # there in all inputs, or in none
         if not sizes.get(entry, True):
+            sizes[name] = None  # as in the conditions of errors, for the expressions of others
             continue
         if name.isidentifier() or name == "*":
             if name in names:
                 size = names[name]
             else:
-                if name not in sizes:
+                if sizes.get(name) is None:
                     sizes[name] = draw(_size(spec, name))
                 size = sizes[name]
         else:
@@ -248,6 +253,14 @@ def fill(spec: LayerSpec, configuration: Mapping[str, Any], example: int) -> dic
                     "dtype": block["dtype"],
                     **where,
                 }
+                if inputs_by_name[name].get("rising"):
+                    drawn = resolve_tensor({**inputs[name], "low": 0}, name, block["dtype"])
+                    drawn = np.sort(drawn, axis=None)
+                    drawn[:1] = 0
+                    values = drawn.reshape(block["shape"]).tolist()
+                    inputs[name] = {
+                        "value": values, "shape": block["shape"], "dtype": block["dtype"]
+                    }  # fmt: skip
         filled = {**step, "inputs": inputs}
         if "properties" in spec.data.get("fuzz", {}):
             filled["properties"] = spec.data["fuzz"]["properties"]
@@ -283,6 +296,8 @@ def _state(spec: LayerSpec, configuration: Mapping[str, Any], example: int) -> d
     for position, item in enumerate(spec.state(names)):
         if "lazy" in item and not isinstance(item["init"], Mapping):
             continue  # known once it appears; a load would take the first call's part
+        if item["kind"] == "buffer" and isinstance(item["init"], str):
+            continue  # the parameters say what it holds
         try:
             shape = list(state_shape(spec, item, names))
         except expression.ExpressionError:

@@ -206,8 +206,11 @@ def _inputs(
     for item in spec.data["inputs"]:
         if item["name"] in raw.get("inputs", {}):
             declared = item["dtype"].split("|")[0]
+            block = raw["inputs"][item["name"]]
+            if isinstance(block, Mapping) and block.get("dtype") == "T":
+                block = {**block, "dtype": dtype}
             inputs[item["name"]] = resolve_tensor(
-                raw["inputs"][item["name"]],
+                block,
                 f"{where}/{item['name']}",
                 dtype if declared == "T" else declared,
             )

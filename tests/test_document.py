@@ -344,3 +344,14 @@ def test_layers_and_functions_as_parameters():
     told = made({"layer": "Outer", "params": {"norm": layer}}, lambda *a: a, lambda *a: a)
     inner = ("LayerNorm", {"normalized_shape": (4,), "eps": 0.1})
     assert told == ("Outer", {"norm": inner})
+
+
+def test_tensors_as_parameters():
+    weight = {"tensor": [1, 0.5]}
+    assert has_type(weight, "tensor|null")
+    assert not has_type([1, 0.5], "tensor")
+    assert evaluate('len(v["tensor"])', {"v": weight}) == 2
+    assert made(weight, lambda *a: a, lambda *a: a, lambda numbers: ("made", numbers)) == (
+        "made",
+        [1, 0.5],
+    )

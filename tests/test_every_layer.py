@@ -21,7 +21,7 @@ import jaxnn
 import jaxnn.linen
 from jaxnn.modules._lazy import LazyModule
 from nnspec import load_specification
-from nnspec.backend import flatten, nest
+from nnspec.backend import flatten, made, nest
 from nnspec.document import LayerSpec
 from nnspec.resolve import ResolvedCase, resolve
 from nnspec.tensors import is_float
@@ -41,8 +41,8 @@ class Example(NamedTuple):
     params: dict[str, Any]
     inputs: dict[str, jax.Array]
     arguments: dict[str, Any]
-    batched: tuple[str, ...]
-    """The inputs whose first dimension is the batch."""
+    batched: dict[str, int]
+    """The dimension that is the batch, of the inputs that have one."""
 
     def call(self, module: Any, inputs: dict[str, jax.Array] | None = None) -> Any:
         return module(**nest(inputs or self.inputs), **self.arguments)
@@ -60,13 +60,22 @@ def with_batch(spec: LayerSpec, inputs: dict[str, np.ndarray]) -> dict[str, np.n
     return {n: np.stack([a, a[::-1]]) if n in unbatched else a for n, a in inputs.items()}
 
 
-def batched_inputs(spec: LayerSpec, inputs: dict[str, np.ndarray]) -> tuple[str, ...]:
-    """The inputs that have a batch, by their shapes in the file: N, or leading dimensions."""
+def batched_inputs(spec: LayerSpec, inputs: dict[str, np.ndarray]) -> dict[str, int]:
+    """The inputs that have a batch, by their shapes in the file (N, or leading dimensions), and
+    which dimension it is."""
     patterns = {item["name"]: list(map(str, item["shape"])) for item in spec.data["inputs"]}
-    return tuple(
-        n for n, a in inputs.items()
+    batched = {
+        n: 0 for n, a in inputs.items()
         if patterns[n][:1] in (["*"], ["N?"], ["N"]) and a.ndim >= max(2, len(patterns[n]))
-    )  # fmt: skip
+    }  # fmt: skip
+    if not batched and not any(pattern[1:2] == ["N?"] for pattern in patterns.values()):
+        return {}
+    # One batch for all: that of a vector of targets or lengths, and one behind the time.
+    for name, array in inputs.items():
+        place = next((i for i, size in enumerate(patterns[name]) if size in ("N", "N?")), None)
+        if place is not None and array.ndim == len(patterns[name]):
+            batched.setdefault(name, place)
+    return batched
 
 
 def is_suitable(spec: LayerSpec, case: ResolvedCase) -> bool:
@@ -79,6 +88,18 @@ def is_suitable(spec: LayerSpec, case: ResolvedCase) -> bool:
     finite = all(np.isfinite(a).all() for a in inputs.values() if is_float(a))
     has_batch = bool(batched_inputs(spec, with_batch(spec, dict(inputs))))
     return wanted and finite and 0 < size <= LARGEST and dtypes <= {"float32"} and has_batch
+
+
+def constructed(params: dict[str, Any]) -> dict[str, Any]:
+    """The parameters as jaxnn takes them: layers and functions made, always the same."""
+
+    def function(name: str, given: dict[str, Any]) -> Any:
+        return functools.partial(getattr(jaxnn.functional, name), **given)
+
+    def layer(name: str, given: dict[str, Any]) -> Any:
+        return getattr(jaxnn, name)(**given, rngs=nnx.Rngs(0))
+
+    return {n: made(v, layer, function, jnp.asarray) for n, v in params.items()}
 
 
 @functools.cache
@@ -95,10 +116,10 @@ def example(name: str) -> Example:
     step = case.steps[0].step
     arrays = with_batch(SPECS[name], dict(step.inputs))
     inputs = {n: jnp.asarray(a) for n, a in arrays.items()}
-    params = {n: tuple(v) if isinstance(v, list) else v for n, v in case.params.items()}
+    params = constructed(case.params)
 
     def make() -> Any:
-        module = getattr(jaxnn, name)(**params, rngs=nnx.Rngs(0))
+        module = getattr(jaxnn, name)(**constructed(case.params), rngs=nnx.Rngs(0))
         if isinstance(module, LazyModule):
             module.initialize_parameters(*inputs.values())
         jaxnn.load_state_dict(module, dict(case.state), strict=False)
@@ -229,7 +250,10 @@ def test_export_for_all_platforms_with_a_symbolic_batch(name: str) -> None:
         return jax.grad(lambda f: first_float(output({**inputs, **f})).sum())(floats)
 
     symbolic = {
-        n: jax.ShapeDtypeStruct((batch, *a.shape[1:]) if n in item.batched else a.shape, a.dtype)
+        n: jax.ShapeDtypeStruct(
+            tuple(batch if i == item.batched.get(n) else size for i, size in enumerate(a.shape)),
+            a.dtype,
+        )
         for n, a in item.inputs.items()
     }
     for function in [output, gradients] if name in DIFFERENTIABLE and item.floats() else [output]:

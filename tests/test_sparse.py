@@ -1,5 +1,7 @@
 """Sparse gradients of embeddings, and the optimizers for them, against PyTorch."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -402,3 +404,17 @@ def test_strict_promotion():
             _, grads = value_and_grad(lambda layer: layer(jnp.array([1, 1])).sum())(layer)
             updates, _ = optimizer.update(grads, optimizer.init(params), params)
             assert jax.tree.leaves(optax.apply_updates(params, updates))[0].dtype == jnp.bfloat16
+
+
+@pytest.mark.parametrize("mode", ["sum", "mean"])
+def test_a_bag_has_gradients_of_rows(mode: str) -> None:
+    bag = jaxnn.EmbeddingBag(9, 4, mode=mode, sparse=True, padding_idx=2, rngs=nnx.Rngs(0))
+    ids, offsets = jnp.array([4, 2, 4, 1]), jnp.array([0, 3])
+
+    def loss(bag: Any) -> Any:
+        return (bag(ids, offsets) ** 2).sum()
+
+    _, sparse = jaxnn.sparse.value_and_grad(loss)(bag)
+    rows = sparse["weight"].get_value()
+    dense = nnx.grad(loss)(bag)["weight"][...]
+    np.testing.assert_allclose(jnp.zeros((9, 4)).at[rows.ids].add(rows.rows, mode="drop"), dense)

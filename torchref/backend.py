@@ -47,8 +47,9 @@ class TorchBackend:
         if make is None:
             raise Unsupported(f"torch has no {kind} {name}")
         _seed(seed)
+        tensor = partial(torch.tensor, dtype=getattr(torch, dtype))
         with _refusals():
-            params = {n: made(v, _layer, _function) for n, v in params.items()}
+            params = {n: made(v, _layer, _function, tensor) for n, v in params.items()}
         if kind == "function":
             return _Instance(lambda **inputs: make(**inputs, **params), None)
         with _refusals():

@@ -1,18 +1,18 @@
-"""Embedding: rows of a table, looked up by their numbers."""
+"""Embeddings: rows of a table, looked up by their numbers, alone or in bags; and one-hot rows."""
 
 from __future__ import annotations
 
 import math
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, Int, Shaped
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
-from .._checks import check_array, check_floating, check_int
+from .._checks import check_array, check_floating, check_int, check_same_dtype
 from .._config import check_indices
 from ._gradients import straight_through
 
@@ -112,6 +112,316 @@ def embedding_with_weight(
         limit, bound = _norm_bounds(max_norm, _accumulator(weight.dtype))
         weight = _renormalise(weight, ids, limit, bound, float(norm_type))
     return _embedding(weight, ids, padding_idx, bool(scale_grad_by_freq), bool(sparse)), weight
+
+
+def embedding_bag(
+    input: Int[Array, "*ids"],
+    weight: Float[Array, "V D"],
+    offsets: Int[Array, " bags"] | None = None,
+    max_norm: float | None = None,
+    norm_type: float = 2,
+    scale_grad_by_freq: bool = False,
+    mode: str = "mean",
+    sparse: bool = False,
+    per_sample_weights: Float[Array, "*ids"] | None = None,
+    include_last_offset: bool = False,
+    padding_idx: int | None = None,
+) -> Float[Array, "bags D"]:
+    """Sums, means or maxima of rows of the table `weight`, over bags of ids.
+
+    Formula:
+        out[b] = sum of per_sample_weights[i] * weight[input[i]] over i in bag b, or their mean, or
+        their maximum in each column
+
+    An empty bag gives zeros. In a maximum the first of equals has the gradient, and as in torch a
+    NaN counts only where it comes first.
+
+    Shapes: input (B, n) for B bags of n ids, or (N) with offsets (B), where bag b begins at
+    offsets[b] and ends where the next begins; weight (V, D) -> (B, D), of the dtype of `weight`.
+
+    Args:
+        input: ids, int32 or int64, 0 <= id < V.
+        weight: the table. As in torch, input and weight may come in the other order.
+        offsets: where the bags of a one-dimensional input begin; the first is 0.
+        max_norm: the largest norm of a row, as for `embedding`.
+        norm_type: p of the p-norm.
+        scale_grad_by_freq: whether each id's gradient is divided by how often `input` has the id;
+            not for maxima.
+        mode: "sum", "mean" or "max".
+        sparse: as for `embedding`; not for maxima.
+        per_sample_weights: a factor for each id, of the shape of `input` and the dtype of
+            `weight`; for sums only.
+        include_last_offset: whether `offsets` has one number more, the end of the last bag.
+        padding_idx: the row, counted from the end if negative, that counts in no bag.
+
+    Raises:
+        IndexError: if an id is out of range and `input` is concrete (see `jaxnn.check_indices`).
+        TypeError: if an argument is not of its type.
+        ValueError: if the shapes do not fit, the offsets are concrete and do not rise from 0 to at
+            most N, or options do not go together.
+
+    Source: torch.nn.functional.embedding_bag.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import jaxnn
+        >>> table = jnp.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
+        >>> ids, offsets = jnp.array([2, 0, 1]), jnp.array([0, 2])
+        >>> jaxnn.functional.embedding_bag(ids, table, offsets, mode="sum")
+        Array([[6., 8.],
+               [3., 4.]], dtype=float32)
+    """
+    input, weight = in_order(input, weight)
+    bags = check_bags(
+        input, offsets, per_sample_weights, weight, include_last_offset, mode,
+        scale_grad_by_freq, sparse,
+    )  # fmt: skip
+    padding_idx = check_padding_idx(padding_idx, weight.shape[0], "embedding_bag")
+    rows = embedding(input, weight, padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse)
+    return pool_bags(rows, jnp.asarray(input), bags, per_sample_weights, mode, padding_idx)
+
+
+def in_order(input: Any, weight: Any) -> tuple[Any, Any]:
+    """Return ids and table, which torch takes in either order."""
+    dtypes = [given.dtype for given in (input, weight) if hasattr(given, "dtype")]
+    kinds = (jnp.floating, jnp.integer)
+    if [jnp.issubdtype(*pair) for pair in zip(dtypes, kinds, strict=False)] == [True, True]:
+        return weight, check_array(input, "weight", "embedding_bag")
+    return input, check_array(weight, "weight", "embedding_bag")
+
+
+class Bags(NamedTuple):
+    """Which bag each id belongs to: `numbers`, for ids in a row, or None for one bag a row."""
+
+    total: int
+    numbers: Int[Array, " N"] | None
+
+
+def check_bags(
+    input: Any,
+    offsets: Any,
+    per_sample_weights: Any,
+    weight: Any,
+    include_last_offset: bool,
+    mode: str,
+    scale_grad_by_freq: bool,
+    sparse: bool,
+) -> Bags:
+    """Check what `embedding_bag` takes beside the ids' range, and return the bags."""
+    name = "embedding_bag"
+    ids = check_array(input, "input", name)
+    check_floating(weight, "weight", name)
+    if mode not in ("sum", "mean", "max"):
+        raise ValueError(f'{name}: `mode` must be "sum", "mean" or "max", got {mode!r}')
+    if mode == "max" and (scale_grad_by_freq or sparse):
+        option = "scale_grad_by_freq" if scale_grad_by_freq else "sparse"
+        raise ValueError(f'{name}: mode="max" does not go with {option}=True')
+    if per_sample_weights is not None:
+        factors = check_array(per_sample_weights, "per_sample_weights", name)
+        if mode != "sum":
+            raise ValueError(f'{name}: `per_sample_weights` need mode="sum", got {mode!r}')
+        if factors.shape != ids.shape:
+            raise ValueError(
+                f"{name}: `per_sample_weights` must have the shape of `input`, {ids.shape}, got "
+                f"{factors.shape}"
+            )
+        check_same_dtype({"weight": weight, "per_sample_weights": factors}, name)
+    if ids.ndim == 2:
+        if offsets is not None:
+            raise ValueError(
+                f"{name}: an `input` of two dimensions has a bag in each row: leave `offsets` out"
+            )
+        if isinstance(ids.shape[1], int) and ids.shape[1] == 0:
+            raise ValueError(f"{name}: the rows of `input` must have an id, got shape {ids.shape}")
+        return Bags(ids.shape[0], None)
+    if ids.ndim != 1 or offsets is None:
+        raise ValueError(
+            f"{name}: `input` must have shape (bags, ids), or (ids,) with `offsets`, got "
+            f"{ids.shape}{' without offsets' if offsets is None else ''}"
+        )
+    return _bags_from_offsets(ids, check_array(offsets, "offsets", name), bool(include_last_offset))
+
+
+def _bags_from_offsets(ids: Array, offsets: Array, include_last: bool) -> Bags:
+    name = "embedding_bag"
+    if offsets.dtype not in (jnp.int32, jnp.int64):
+        raise TypeError(f"{name}: `offsets` must be int32 or int64, got {offsets.dtype}")
+    count = offsets.shape[0] - include_last if offsets.ndim == 1 else -1
+    if offsets.ndim != 1 or (isinstance(count, int) and count < 0):
+        raise ValueError(
+            f"{name}: `offsets` must have shape (bags{' + 1' if include_last else ''},), got "
+            f"{offsets.shape}"
+        )
+    if is_readable(offsets) and offsets.size:
+        known = np.asarray(offsets)
+        rises = known[0] == 0 and (np.diff(known) >= 0).all() and known[-1] <= ids.shape[0]
+        if check_indices.enabled and not rises:
+            raise ValueError(
+                f"{name}: `offsets` must rise from 0 to at most the number of ids, "
+                f"{ids.shape[0]}, got {known.tolist()}"
+            )
+    places = jnp.arange(ids.shape[0], dtype=offsets.dtype)
+    numbers = jnp.searchsorted(offsets, places, side="right") - 1
+    # An id before the first bag is in none, and a number beyond the last one's is dropped.
+    return Bags(count, jnp.where(numbers < 0, offsets.shape[0], numbers))
+
+
+def pool_bags(
+    rows: Float[Array, "*ids D"],
+    ids: Int[Array, "*ids"],
+    bags: Bags,
+    per_sample_weights: Float[Array, "*ids"] | None,
+    mode: str,
+    padding_idx: int | None,
+) -> Float[Array, "bags D"]:
+    """Return sums, means or maxima of looked-up rows over bags."""
+    factors = None if per_sample_weights is None else jnp.asarray(per_sample_weights)
+    return _pool(rows, ids, bags.numbers, factors, bags.total, mode, padding_idx)
+
+
+@partial(jax.jit, static_argnums=(4, 5, 6), inline=True)
+def _pool(
+    rows: Float[Array, "*ids D"],
+    ids: Int[Array, "*ids"],
+    numbers: Int[Array, " N"] | None,
+    factors: Float[Array, "*ids"] | None,
+    count: int,
+    mode: str,
+    padding_idx: int | None,
+) -> Float[Array, "bags D"]:
+    counts = jnp.ones(ids.shape, bool) if padding_idx is None else ids != padding_idx
+    if mode == "max":
+        if numbers is None:
+            return _largest_of_rows(rows, counts)
+        return _largest(rows, counts, numbers, count)
+    dtype = rows.dtype
+    rows = rows.astype(_accumulator(dtype))
+    if factors is not None:
+        rows = rows * factors.astype(rows.dtype)[..., None]
+    if padding_idx is not None:
+        rows = jnp.where(counts[..., None], rows, jnp.zeros_like(rows))
+    total = _over_bags("sum", rows, numbers, count)
+    if mode == "mean":
+        size = _over_bags("sum", counts[..., None].astype(rows.dtype), numbers, count)
+        total = total / jnp.maximum(size, jnp.ones_like(size))
+    return total.astype(dtype)
+
+
+def _over_bags(
+    reduction: str, values: Shaped[Array, "*ids D"], numbers: Array | None, count: int
+) -> Shaped[Array, "bags D"]:
+    """Take the sum, max or min of the values of each bag."""
+    if numbers is None:
+        reduced: Array = getattr(jnp, reduction)(values, axis=1)
+        return reduced
+    segments = getattr(jax.ops, f"segment_{reduction}")
+    pooled: Array = segments(values, numbers, num_segments=count, indices_are_sorted=True)
+    return pooled
+
+
+def _largest_of_rows(
+    rows: Float[Array, "bags n D"], counts: Bool[Array, "bags n"]
+) -> Float[Array, "bags D"]:
+    """Take the maxima one by one: the first of equals wins, and a NaN only if it is first."""
+
+    def step(
+        best: tuple[Array, Array], now: tuple[Array, Array]
+    ) -> tuple[tuple[Array, Array], None]:
+        (largest, found), (row, inside) = best, now
+        wins = inside & (~found | (row > largest))
+        return (jnp.where(wins, row, largest), found | inside), None
+
+    start = jnp.zeros_like(rows[:, 0]), jnp.zeros_like(counts[:, :1])
+    columns = rows.swapaxes(0, 1), counts.swapaxes(0, 1)[..., None]
+    return lax.scan(step, start, columns)[0][0]
+
+
+def _largest(
+    rows: Float[Array, "N D"], counts: Bool[Array, " N"], numbers: Array, count: int
+) -> Float[Array, "bags D"]:
+    """Take the same maxima of bags of any size."""
+    size = counts.shape[0]
+    if isinstance(size, int) and size == 0:
+        return jnp.zeros((count, rows.shape[-1]), rows.dtype)
+    fixed = lax.stop_gradient(rows)
+    place = jnp.broadcast_to(jnp.arange(size)[:, None], fixed.shape)
+    inside = jnp.broadcast_to(counts[:, None], fixed.shape)
+    is_number = inside & ~jnp.isnan(fixed)
+
+    def first_place(condition: Array) -> Array:
+        return _over_bags("min", jnp.where(condition, place, size), numbers, count)
+
+    def at(places: Array) -> Array:
+        return jnp.take_along_axis(rows, jnp.minimum(places, size - 1), 0)
+
+    values = jnp.where(is_number, fixed, jnp.full_like(fixed, -jnp.inf))
+    largest = _over_bags("max", values, numbers, count)
+    first = first_place(inside)
+    winner = first_place(is_number & (values == _gather(largest, numbers, 0)))
+    winner = jnp.where(jnp.isnan(lax.stop_gradient(at(first))), first, winner)
+    return jnp.where(first < size, at(winner), jnp.zeros((), rows.dtype))
+
+
+def one_hot(input: Int[Array, "*shape"], num_classes: int = -1) -> Int[Array, "*shape classes"]:
+    """Rows that are 1 at the given classes and 0 elsewhere.
+
+    Formula:
+        out[..., k] = 1 where k = input[...], else 0
+
+    Shapes: (*) -> (*, num_classes), of int64 where JAX has 64 bits, else int32.
+
+    Args:
+        input: classes, int32 or int64, 0 <= class < num_classes.
+        num_classes: how many there are; -1 for one more than the largest in `input`, which then
+            must be concrete.
+
+    Raises:
+        IndexError: if a class is out of range and `input` is concrete. Under `jax.jit` its row is
+            zero.
+        TypeError: if `input` is not int32 or int64, or `num_classes` is no int.
+        ValueError: if `num_classes` is -1 and `input` is traced or empty.
+
+    Source: torch.nn.functional.one_hot.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import jaxnn
+        >>> jaxnn.functional.one_hot(jnp.array([0, 2]))
+        Array([[1, 0, 0],
+               [0, 0, 1]], dtype=int32)
+    """
+    num_classes = check_int(num_classes, "num_classes", "one_hot")
+    classes = check_array(input, "input", "one_hot")
+    if classes.dtype not in (jnp.int32, jnp.int64):
+        raise TypeError(
+            f"one_hot: `input` must be int32 or int64, got {classes.dtype}; convert it with astype"
+        )
+    if num_classes == -1:
+        if isinstance(classes, jax.core.Tracer):
+            raise ValueError(
+                "one_hot: num_classes=-1 counts the classes in `input`, which is traced: give "
+                "num_classes"
+            )
+        if classes.size == 0:
+            raise ValueError("one_hot: num_classes=-1 needs a class, got none: give num_classes")
+        num_classes = int(np.asarray(classes).max()) + 1
+    if num_classes < 1:
+        raise ValueError(f"one_hot: `num_classes` must be at least 1, or -1, got {num_classes}")
+    if is_readable(classes) and check_indices.enabled and classes.size:
+        for value in (int(np.asarray(classes).min()), int(np.asarray(classes).max())):
+            if not 0 <= value < num_classes:
+                raise IndexError(
+                    f"one_hot: `input` has the class {value}, which must lie between 0 and "
+                    f"num_classes - 1 = {num_classes - 1}"
+                )
+    return _one_hot(classes, num_classes)
+
+
+@partial(jax.jit, static_argnums=1, inline=True)
+def _one_hot(classes: Int[Array, "*shape"], num_classes: int) -> Int[Array, "*shape classes"]:
+    places = jnp.arange(num_classes, dtype=classes.dtype)
+    places = places.reshape((1,) * classes.ndim + (num_classes,))
+    return (classes[..., None] == places).astype(jax.dtypes.canonicalize_dtype(jnp.int64))
 
 
 def check_ids(input: Any, rows: int, layer: str) -> Int[Array, "*ids"]:

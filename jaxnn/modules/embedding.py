@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int
 from .. import functional as F
 from .. import init
 from .._checks import check_array, check_floating, check_int
-from ..functional.embedding import check_norms, check_padding_idx
+from ..functional.embedding import check_bags, check_norms, check_padding_idx, pool_bags
 from ._module import Frozen, Module, parameter_dtype, parameter_key
 from ._row_tape import tap_rows
 
@@ -90,7 +90,7 @@ class Embedding(Module):
         self.norm_type = norm_type
         self.scale_grad_by_freq = bool(scale_grad_by_freq)
         self.sparse = bool(sparse)
-        table = self._drawn(dtype, rngs) if _weight is None else self._given(_weight, _freeze)
+        table = _drawn(self, dtype, rngs) if _weight is None else _given(self, _weight, _freeze)
         self.weight = Frozen(table) if _freeze else nnx.Param(table)
 
     @classmethod
@@ -129,12 +129,7 @@ class Embedding(Module):
             >>> layer(jnp.array([1]))
             Array([[4. , 5.1, 6.3]], dtype=float32)
         """
-        table = check_array(embeddings, "embeddings", "jaxnn.Embedding.from_pretrained")
-        if table.ndim != 2:
-            raise ValueError(
-                "jaxnn.Embedding.from_pretrained: `embeddings` must have shape (num_embeddings, "
-                f"embedding_dim), got shape {table.shape}; reshape it"
-            )
+        table = _matrix(embeddings, "jaxnn.Embedding.from_pretrained")
         num_embeddings, embedding_dim = table.shape
         return cls(
             num_embeddings,
@@ -150,21 +145,7 @@ class Embedding(Module):
 
     def __call__(self, input: Int[Array, "*ids"]) -> Float[Array, "*ids embedding_dim"]:
         """Return the rows that `input` names."""
-        rows, table = F.embedding_with_weight(
-            input,
-            self.weight[...],
-            self.padding_idx,
-            self.max_norm,
-            self.norm_type,
-            self.scale_grad_by_freq,
-            self.sparse,
-        )
-        if self.max_norm is not None:
-            self.weight[...] = table
-        if self.sparse:
-            ids = jnp.asarray(input)
-            rows = tap_rows(self.weight, ids, rows, self.padding_idx, self.scale_grad_by_freq)
-        return rows
+        return _rows(self, input)
 
     def extra_repr(self) -> str:
         """Return the sizes, and the options that are set."""
@@ -181,19 +162,226 @@ class Embedding(Module):
                 shown += f", {name}={getattr(self, name)}"
         return shown
 
-    def _drawn(self, dtype: DTypeLike, rngs: nnx.Rngs | None) -> Float[Array, "V D"]:
-        shape = (self.num_embeddings, self.embedding_dim)
-        table = init.normal(parameter_key(self, rngs), shape, parameter_dtype(self, dtype))
-        return table if self.padding_idx is None else table.at[self.padding_idx].set(0)
 
-    def _given(self, weight: Any, freeze: bool) -> Float[Array, "V D"]:
-        table = check_array(weight, "_weight", "jaxnn.Embedding")
-        shape = (self.num_embeddings, self.embedding_dim)
-        if table.shape != shape:
-            raise ValueError(
-                "jaxnn.Embedding: `_weight` must have shape (num_embeddings, embedding_dim) = "
-                f"{shape}, got shape {table.shape}"
-            )
-        if not freeze:
-            check_floating(table, "_weight", "jaxnn.Embedding", complex_too=True)
-        return table
+class EmbeddingBag(Module):
+    """Sum, average or take the maximum of rows of a table, over bags of ids.
+
+    Formula:
+        out[b] = sum of per_sample_weights[i] * weight[input[i]] over i in bag b, or their mean, or
+        their maximum in each column
+
+    Shapes: input (B, n) for B bags of n ids, or (N) with offsets (B), where bag b begins at
+    offsets[b] and ends where the next begins -> (B, embedding_dim), of the dtype of `weight`.
+
+    A call takes input, offsets and per_sample_weights, a factor for each id, with mode "sum" only.
+    An empty bag gives zeros.
+
+    Args:
+        num_embeddings: number of rows of the table.
+        embedding_dim: length of a row.
+        max_norm: the largest norm of a row, as for `Embedding`.
+        norm_type: p of the p-norm.
+        scale_grad_by_freq: whether each id's gradient is divided by how often `input` has the id;
+            not for maxima.
+        mode: "sum", "mean" or "max".
+        sparse: as for `Embedding`; not for maxima.
+        _weight: the table, in place of a drawn one.
+        include_last_offset: whether offsets has one number more, the end of the last bag.
+        padding_idx: the row, counted from the end if negative, that starts at zero, counts in no
+            bag and gets no gradient.
+        dtype: the dtype of a drawn table.
+        rngs: where the table is drawn from.
+
+    Attributes:
+        weight: the table, of shape (num_embeddings, embedding_dim), drawn from N(0, 1).
+
+    Raises:
+        TypeError: if an argument is not of its type.
+        ValueError: if an option is out of range, or there is no `rngs`; at the call, if the shapes
+            do not fit, or options do not go together.
+        IndexError: at the call, if an id is out of range and `input` is concrete (see
+            `jaxnn.check_indices`).
+
+    Source: torch.nn.EmbeddingBag.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> import jaxnn
+        >>> layer = jaxnn.EmbeddingBag(10, 3, mode="sum", rngs=nnx.Rngs(0))
+        >>> layer(jnp.array([1, 2, 4, 5, 4]), jnp.array([0, 3])).shape
+        (2, 3)
+    """
+
+    def __init__(
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        max_norm: float | None = None,
+        norm_type: float = 2.0,
+        scale_grad_by_freq: bool = False,
+        mode: str = "mean",
+        sparse: bool = False,
+        _weight: Float[Array, "num_embeddings embedding_dim"] | None = None,
+        include_last_offset: bool = False,
+        padding_idx: int | None = None,
+        *,
+        dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs | None = None,
+    ) -> None:
+        layer = "jaxnn.EmbeddingBag"
+        self.num_embeddings = check_int(num_embeddings, "num_embeddings", layer, minimum=0)
+        self.embedding_dim = check_int(embedding_dim, "embedding_dim", layer, minimum=0)
+        if max_norm is not None:
+            check_norms(max_norm, norm_type, layer)
+        self.max_norm = max_norm
+        self.norm_type = norm_type
+        self.scale_grad_by_freq = bool(scale_grad_by_freq)
+        if mode not in ("sum", "mean", "max"):
+            raise ValueError(f'{layer}: `mode` must be "sum", "mean" or "max", got {mode!r}')
+        self.mode = mode
+        self.sparse = bool(sparse)
+        self.include_last_offset = bool(include_last_offset)
+        self.padding_idx = check_padding_idx(padding_idx, self.num_embeddings, layer)
+        table = _drawn(self, dtype, rngs) if _weight is None else _given(self, _weight, False)
+        self.weight: nnx.Variable[Array] = nnx.Param(table)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        embeddings: Float[Array, "num_embeddings embedding_dim"],
+        freeze: bool = True,
+        max_norm: float | None = None,
+        norm_type: float = 2.0,
+        scale_grad_by_freq: bool = False,
+        mode: str = "mean",
+        sparse: bool = False,
+        include_last_offset: bool = False,
+        padding_idx: int | None = None,
+    ) -> Self:
+        """Return a layer whose table is `embeddings`, of shape (num_embeddings, embedding_dim).
+
+        Args:
+            embeddings: the table; the row of `padding_idx` stays as it is.
+            freeze: whether the table is a `jaxnn.Frozen`, which is not trained.
+            max_norm: as for the class; so are the following.
+            norm_type: p of the p-norm.
+            scale_grad_by_freq: whether to divide gradients by frequency.
+            mode: "sum", "mean" or "max".
+            sparse: whether `jaxnn.sparse.value_and_grad` gives gradients of rows.
+            include_last_offset: whether offsets has the end of the last bag too.
+            padding_idx: the row that counts in no bag.
+
+        Raises:
+            TypeError: if `embeddings` is no array.
+            ValueError: if it is no matrix, or an option is out of range.
+
+        Source: torch.nn.EmbeddingBag.from_pretrained.
+
+        Example:
+            >>> import jax.numpy as jnp
+            >>> import jaxnn
+            >>> table = jnp.array([[1.0, 2.0], [3.0, 6.0]])
+            >>> layer = jaxnn.EmbeddingBag.from_pretrained(table)
+            >>> layer(jnp.array([[0, 1]]))
+            Array([[2., 4.]], dtype=float32)
+        """
+        table = _matrix(embeddings, "jaxnn.EmbeddingBag.from_pretrained")
+        num_embeddings, embedding_dim = table.shape
+        layer = cls(
+            num_embeddings,
+            embedding_dim,
+            max_norm=max_norm,
+            norm_type=norm_type,
+            scale_grad_by_freq=scale_grad_by_freq,
+            mode=mode,
+            sparse=sparse,
+            _weight=table,
+            include_last_offset=include_last_offset,
+            padding_idx=padding_idx,
+        )
+        if freeze:
+            layer.weight = Frozen(table)
+        return layer
+
+    def __call__(
+        self,
+        input: Int[Array, "*ids"],
+        offsets: Int[Array, " bags"] | None = None,
+        per_sample_weights: Float[Array, "*ids"] | None = None,
+    ) -> Float[Array, "bags embedding_dim"]:
+        """Return a row for each bag."""
+        bags = check_bags(
+            input,
+            offsets,
+            per_sample_weights,
+            self.weight[...],
+            self.include_last_offset,
+            self.mode,
+            self.scale_grad_by_freq,
+            self.sparse,
+        )
+        rows = _rows(self, input)
+        ids = jnp.asarray(input)
+        return pool_bags(rows, ids, bags, per_sample_weights, self.mode, self.padding_idx)
+
+    def extra_repr(self) -> str:
+        """Return the sizes, and the options that are set."""
+        shown = f"{self.num_embeddings}, {self.embedding_dim}"
+        defaults = {"max_norm": None, "norm_type": 2, "scale_grad_by_freq": False}
+        for name, default in defaults.items():
+            if getattr(self, name) != default:
+                shown += f", {name}={getattr(self, name)}"
+        shown += f", mode={self.mode!r}"
+        return shown if self.padding_idx is None else f"{shown}, padding_idx={self.padding_idx}"
+
+
+def _rows(layer: Embedding | EmbeddingBag, input: Int[Array, "*ids"]) -> Float[Array, "*ids D"]:
+    """Look up the rows, write what `max_norm` changes, and tap them where they are recorded."""
+    rows, table = F.embedding_with_weight(
+        input,
+        layer.weight[...],
+        layer.padding_idx,
+        layer.max_norm,
+        layer.norm_type,
+        layer.scale_grad_by_freq,
+        layer.sparse,
+    )
+    if layer.max_norm is not None:
+        layer.weight[...] = table
+    if layer.sparse:
+        ids = jnp.asarray(input)
+        rows = tap_rows(layer.weight, ids, rows, layer.padding_idx, layer.scale_grad_by_freq)
+    return rows
+
+
+def _drawn(
+    layer: Embedding | EmbeddingBag, dtype: DTypeLike, rngs: nnx.Rngs | None
+) -> Float[Array, "V D"]:
+    shape = (layer.num_embeddings, layer.embedding_dim)
+    table = init.normal(parameter_key(layer, rngs), shape, parameter_dtype(layer, dtype))
+    return table if layer.padding_idx is None else table.at[layer.padding_idx].set(0)
+
+
+def _given(layer: Embedding | EmbeddingBag, weight: Any, freeze: bool) -> Float[Array, "V D"]:
+    name = f"jaxnn.{type(layer).__name__}"
+    table = check_array(weight, "_weight", name)
+    shape = (layer.num_embeddings, layer.embedding_dim)
+    if table.shape != shape:
+        raise ValueError(
+            f"{name}: `_weight` must have shape (num_embeddings, embedding_dim) = {shape}, got "
+            f"shape {table.shape}"
+        )
+    if not freeze:
+        check_floating(table, "_weight", name, complex_too=True)
+    return table
+
+
+def _matrix(embeddings: Any, name: str) -> Array:
+    table = check_array(embeddings, "embeddings", name)
+    if table.ndim != 2:
+        raise ValueError(
+            f"{name}: `embeddings` must have shape (num_embeddings, embedding_dim), got shape "
+            f"{table.shape}; reshape it"
+        )
+    return table

@@ -97,15 +97,19 @@ def gradient_where(kept: Bool[Array, "..."], array: Array) -> Array:
 
 from . import (  # noqa: E402
     activation,  # noqa: F401
+    attention,  # noqa: F401
     container,  # noqa: F401
     convolution,  # noqa: F401
+    distance,  # noqa: F401
     dropout,  # noqa: F401
     embedding,  # noqa: F401
     linear,  # noqa: F401
+    loss,  # noqa: F401
     normalization,  # noqa: F401
     padding,  # noqa: F401
     pooling,  # noqa: F401
     pooling_fractional,  # noqa: F401
     pooling_inverse,  # noqa: F401
+    recurrent,  # noqa: F401
     vision,  # noqa: F401
 )
