@@ -36,7 +36,10 @@ def vector_norm(x: jax.Array, p: float, axes: tuple[int, ...]) -> jax.Array:
 def _finite_norm(x: jax.Array, p: float, axes: tuple[int, ...]) -> jax.Array:
     if p == 2:
         return jnp.sqrt((x * x).sum(axes, keepdims=True))
-    return (jnp.abs(x) ** p).sum(axes, keepdims=True) ** (1 / p)
+    # By the largest, which powers neither overflow nor round in a vector of one element.
+    largest = jnp.abs(x).max(axes, keepdims=True, initial=0)
+    scale = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1)
+    return scale * ((jnp.abs(x) / scale) ** p).sum(axes, keepdims=True) ** (1 / p)
 
 
 @_finite_norm.defjvp

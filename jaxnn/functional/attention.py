@@ -475,7 +475,24 @@ def _attend(
     weights = _weights(scores)
     if rng is not None:
         weights = dropout(weights, p, rng=rng)
-    return _product(weights.astype(value.dtype), value).astype(value.dtype)
+    return _average(weights, value).astype(value.dtype)
+
+
+@jax.custom_jvp
+def _average(weights: jax.Array, value: jax.Array) -> jax.Array:
+    """The weighted sum of the values, in which half precision multiplies half precision."""
+    return _product(weights.astype(value.dtype), value)
+
+
+@_average.defjvp
+def _average_jvp(
+    primals: tuple[jax.Array, jax.Array], tangents: tuple[jax.Array, jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+    # The weights' gradient is not rounded to half precision: the softmax takes its mean from it,
+    # which may be nearly all of it.
+    (weights, value), (d_weights, d_value) = primals, tangents
+    d_output = jnp.matmul(d_weights, value.astype(d_weights.dtype))
+    return _average(*primals), d_output + _product(weights.astype(value.dtype), d_value)
 
 
 @jax.custom_jvp

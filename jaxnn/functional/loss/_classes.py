@@ -117,6 +117,8 @@ def target_weights(
     counts = target != ignore
     is_class = (target >= 0) & (target < classes)
     safe = jnp.where(counts & is_class, target, 0)
-    one = jnp.ones(target.shape, dtype) if weight is None or not classes else weight[safe]
+    one = jnp.ones(target.shape, dtype)
+    if weight is not None and classes:
+        one = weight[safe].astype(dtype)
     valid = jnp.where(is_class, one, jnp.full_like(one, jnp.nan))
     return safe, jnp.where(counts, valid, jnp.zeros_like(one)), counts
