@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import datetime
+import gc
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import jax
 import pytest
@@ -22,6 +24,30 @@ def strict_promotion(request: pytest.FixtureRequest) -> Iterator[None]:
         return
     with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
         yield
+
+
+# Linux allows a process 65530 mappings, and each compiled program takes several.
+_MANY_MAPPINGS = 30_000
+_MAPPINGS = Path("/proc/self/maps")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def room_for_programs() -> Iterator[None]:
+    """Forget compiled programs before there are more than a process may map."""
+    yield
+    forget_programs()
+
+
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    # Within a module too, but seldom: to count is not for nothing.
+    if hash(item.nodeid) % 25 == 0:
+        forget_programs()
+
+
+def forget_programs() -> None:
+    if _MAPPINGS.exists() and _MAPPINGS.read_bytes().count(b"\n") > _MANY_MAPPINGS:
+        jax.clear_caches()
+        gc.collect()
 
 
 def pytest_configure(config: pytest.Config) -> None:
