@@ -31,21 +31,12 @@ _MANY_MAPPINGS = 30_000
 _MAPPINGS = Path("/proc/self/maps")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def room_for_programs() -> Iterator[None]:
-    """Forget compiled programs before there are more than a process may map."""
-    yield
-    forget_programs()
-
-
 def pytest_runtest_teardown(item: pytest.Item) -> None:
-    # Within a module too, but seldom: to count is not for nothing.
-    if hash(item.nodeid) % 25 == 0:
-        forget_programs()
-
-
-def forget_programs() -> None:
-    if _MAPPINGS.exists() and _MAPPINGS.read_bytes().count(b"\n") > _MANY_MAPPINGS:
+    """Forget compiled programs before there are more than a process may map."""
+    # Seldom, since to count is not for nothing.
+    if hash(item.nodeid) % 25 or not _MAPPINGS.exists():
+        return
+    if _MAPPINGS.read_bytes().count(b"\n") > _MANY_MAPPINGS:
         jax.clear_caches()
         gc.collect()
 

@@ -6,9 +6,9 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from .._checks import accumulation_dtype
+from ._gradients import magnitude
 
 
 def vector_norm(x: jax.Array, p: float, axes: tuple[int, ...]) -> jax.Array:
@@ -22,11 +22,11 @@ def vector_norm(x: jax.Array, p: float, axes: tuple[int, ...]) -> jax.Array:
     if p == 0:
         norm = (wide != 0).astype(wide.dtype).sum(axes, keepdims=True)
     elif p == 1:
-        norm = _absolute(wide).sum(axes, keepdims=True)
+        norm = magnitude(wide).sum(axes, keepdims=True)
     elif p == float("inf"):
-        norm = _absolute(wide).max(axes, keepdims=True)
+        norm = magnitude(wide).max(axes, keepdims=True)
     elif p == -float("inf"):
-        norm = _absolute(wide).min(axes, keepdims=True)
+        norm = magnitude(wide).min(axes, keepdims=True)
     else:
         norm = _finite_norm(wide, p, axes)
     return norm.astype(x.dtype)
@@ -56,8 +56,3 @@ def _finite_norm_jvp(
         size = jnp.where(direction == 0, 1, jnp.abs(direction))
         direction = jnp.where(direction == 0, 0, jnp.sign(direction) * size ** (p - 1))
     return norm, (direction * tangent).sum(axes, keepdims=True)
-
-
-def _absolute(x: jax.Array) -> jax.Array:
-    """|x|, with derivative 0 at 0, where that of jnp.abs is 1."""
-    return x * lax.stop_gradient(jnp.sign(x))

@@ -94,17 +94,18 @@ def to_torch(state_dict: Mapping[str, Any]) -> dict[str, Any]:
         >>> tensors["weight"].dtype
         torch.bfloat16
     """
+    return {name: as_tensor(value) for name, value in state_dict.items()}
+
+
+def as_tensor(value: Any) -> Any:
+    """Return an array of NumPy or JAX as a torch tensor with its own memory."""
     torch = _import_torch("to_torch")
-    tensors = {}
-    for name, value in state_dict.items():
-        array = np.array(as_numpy(value), order="C")
-        if array.dtype.kind == "V" or array.dtype.name in ml_dtypes.__dict__:
-            # torch.from_numpy knows no ml_dtypes: the same bits, under torch's name for the dtype.
-            carrier = torch.from_numpy(array.view(f"u{array.dtype.itemsize}"))
-            tensors[name] = carrier.view(getattr(torch, array.dtype.name))
-        else:
-            tensors[name] = torch.from_numpy(array)
-    return tensors
+    array = np.array(as_numpy(value), order="C")
+    if array.dtype.kind == "V" or array.dtype.name in ml_dtypes.__dict__:
+        # torch.from_numpy knows no ml_dtypes: the same bits, under torch's name for the dtype.
+        carrier = torch.from_numpy(array.view(f"u{array.dtype.itemsize}"))
+        return carrier.view(getattr(torch, array.dtype.name))
+    return torch.from_numpy(array)
 
 
 def _is_tensor(value: Any) -> bool:

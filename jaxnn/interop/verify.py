@@ -16,7 +16,7 @@ from flax import nnx
 from rich.console import Console
 from rich.table import Table
 
-from .checkpoint import as_numpy
+from .checkpoint import as_numpy, as_tensor
 from .importer.imported import Imported
 
 if TYPE_CHECKING:
@@ -259,11 +259,7 @@ def _mapped(value: Any, leaf: Callable[[Any], Any]) -> Any:
 def _as_tensor(value: Any) -> Any:
     import torch
 
-    from .checkpoint import to_torch
-
-    if isinstance(value, torch.Tensor):
-        return value
-    return to_torch({"value": np.asarray(value)})["value"]
+    return value if isinstance(value, torch.Tensor) else as_tensor(value)
 
 
 def _as_array(value: Any) -> jax.Array:

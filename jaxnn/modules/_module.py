@@ -206,6 +206,11 @@ def key_from(rngs: RandomSource, stream: str, layer: str) -> jax.Array:
     )
 
 
+def keys_for_parts(rngs: RandomSource | None) -> RandomSource | None:
+    """Return `rngs` so that several parts can draw from it: one key would give all the same."""
+    return rngs if rngs is None or isinstance(rngs, nnx.Pytree) else nnx.Rngs(rngs)
+
+
 def parameter_dtype(module: nnx.Module, dtype: DTypeLike | None) -> np.dtype[Any]:
     """Return `dtype` as a NumPy dtype, float32 for None.
 

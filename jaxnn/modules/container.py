@@ -17,7 +17,7 @@ from jaxtyping import Array, Shaped
 
 from .. import functional as F
 from .._checks import check_int
-from ._module import Module, RandomSource
+from ._module import Module, RandomSource, keys_for_parts
 
 # A child may have the name of a method that only Flax has: torch has models with such names.
 _FLAX_NAMES = {
@@ -199,8 +199,7 @@ class Sequential(_IndexedContainer):
 
     def __call__(self, input: Any, *, rngs: RandomSource | None = None) -> Any:
         """Call the modules in turn; those that draw take their keys from `rngs`, where given."""
-        # One key for all would make every layer draw the same.
-        source = rngs if rngs is None or isinstance(rngs, nnx.Pytree) else nnx.Rngs(rngs)
+        source = keys_for_parts(rngs)
         for module in self:
             if source is not None and _accepts_rngs(type(module)):  # type: ignore[arg-type]
                 input = module(input, rngs=source)

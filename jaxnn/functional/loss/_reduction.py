@@ -122,11 +122,6 @@ def elementwise_loss(formula: Callable[..., jax.Array]) -> Callable[..., jax.Arr
     return rounded_once
 
 
-def magnitude(x: Float[Array, "..."]) -> Float[Array, "..."]:
-    """|x|, with derivative 0 at 0, where that of jnp.abs is 1."""
-    return x * lax.stop_gradient(jnp.sign(x))
-
-
 def positive_part(x: Float[Array, "..."]) -> Float[Array, "..."]:
     """max(x, 0), with derivative 1 at 0."""
     return jnp.where(x >= 0, x, lax.stop_gradient(jnp.maximum(x, jnp.zeros_like(x))))

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Num
 
 from ..._checks import check_array, check_floating, check_same_dtype
 from ..._config import check_indices
-from .._gradients import straight_through
+from .._gradients import magnitude, straight_through
 from ..activation._elementwise import check_number, is_known
 from ..embedding import is_readable
 from ._reduction import (
@@ -23,7 +23,6 @@ from ._reduction import (
     check_reduction,
     check_same_shape,
     elementwise_loss,
-    magnitude,
     numbers,
 )
 

@@ -15,7 +15,7 @@ from ... import functional as F
 from ... import init
 from ..._checks import check_int
 from ...functional.attention import Mask
-from .._module import Module, RandomModule, RandomSource, parameter_key
+from .._module import Module, RandomModule, RandomSource, keys_for_parts, parameter_key
 from ..container import ModuleList
 from ..dropout import Dropout
 from ..linear import Linear
@@ -147,7 +147,7 @@ class TransformerEncoderLayer(_TransformerLayer):
             is_causal: a promise that src_mask is the causal mask, which must be there.
             rngs: takes the place of the layers' streams.
         """
-        rngs = _shared(rngs)
+        rngs = keys_for_parts(rngs)
 
         def attend(x: jax.Array) -> jax.Array:
             output, _ = self.self_attn(
@@ -268,7 +268,7 @@ class TransformerDecoderLayer(_TransformerLayer):
             memory_is_causal: the same of memory_mask.
             rngs: takes the place of the layers' streams.
         """
-        rngs = _shared(rngs)
+        rngs = keys_for_parts(rngs)
 
         def attend(x: jax.Array) -> jax.Array:
             output, _ = self.self_attn(
@@ -645,11 +645,6 @@ def _random_modules(module: nnx.Module) -> list[RandomModule]:
     return [node for _, node in nnx.iter_modules(module) if isinstance(node, RandomModule)]
 
 
-def _shared(rngs: RandomSource | None) -> RandomSource | None:
-    """Return a source that gives each of several layers another key."""
-    return rngs if rngs is None or isinstance(rngs, nnx.Pytree) else nnx.Rngs(rngs)
-
-
 def _with_rngs(rngs: RandomSource | None) -> Mapping[str, Any]:
     """Return the option `rngs` where it is given: a layer of another kind may not know it."""
-    return {} if rngs is None else {"rngs": _shared(rngs)}
+    return {} if rngs is None else {"rngs": keys_for_parts(rngs)}
