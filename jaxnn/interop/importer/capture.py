@@ -28,7 +28,7 @@ class NotDescribable(TypeError):
 
 
 @dataclass
-class Record:
+class RecordedCall:
     """One call of a module: where, with what, and what came back.
 
     In `args`, `kwargs` and `results`, `Value("3")` is the third tensor and `Value("s1")` the first
@@ -36,7 +36,6 @@ class Record:
     """
 
     module: str
-    leaf: bool
     args: Any
     kwargs: dict[str, Any]
     arguments: dict[str, Any] = field(default_factory=dict)
@@ -48,9 +47,7 @@ class Captured:
     """An exported graph and what its marks and calls mean, by key."""
 
     program: torch.export.ExportedProgram
-    records: list[Record]
-    inputs: dict[str, Any]
-    output: Any
+    records: list[RecordedCall]
 
 
 def describe(value: Any, tensors: list[Any], sizes: list[Any]) -> Any:
@@ -116,12 +113,8 @@ def capture(
     """
     import torch
 
-    tensors: list[torch.Tensor] = []
-    args_structure = describe(tuple(args), tensors, [])
-    kwargs_structure = {name: describe(v, tensors, []) for name, v in kwargs.items()}
-    forward = model.forward
-    records: list[Record] = []
-    outputs: list[Any] = []
+    structure, named, tensors, _ = _described(args, kwargs)
+    records: list[RecordedCall] = []
 
     class Flat(torch.nn.Module):
         """The model between flat lists of tensors, so that no structure need be registered."""
@@ -131,17 +124,10 @@ def capture(
             self.model = model
 
         def forward(self, *flat: torch.Tensor) -> tuple[torch.Tensor, ...]:
-            def tensor(value: Value) -> torch.Tensor:
-                return flat[int(value.name)]
-
-            given = _actual(args, args_structure, tensor)
-            named = {
-                name: _actual(kwargs[name], structure, tensor)
-                for name, structure in kwargs_structure.items()
-            }
-            result = self.model(*given, **named)
+            given, options = _given(args, structure, kwargs, named, _among(flat, ()))
+            result = self.model(*given, **options)
             found: list[torch.Tensor] = []
-            outputs[:] = [describe(result, found, [])]
+            describe(result, found, [])
             return tuple(found)
 
     shapes: Any = None
@@ -155,8 +141,38 @@ def capture(
             stack.enter_context(_as_decided(decisions))
         exported = torch.export.export(Flat(), tuple(tensors), dynamic_shapes=shapes, strict=False)
         exported = exported.run_decompositions({})
-    inputs = _arguments(forward, args_structure, kwargs_structure)
-    return Captured(exported, records, inputs, outputs[0])
+    return Captured(exported, records)
+
+
+def _described(
+    args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> tuple[Any, dict[str, Any], list[Any], list[Any]]:
+    """Return the structures of a call's arguments, with their tensors and symbolic sizes."""
+    tensors: list[Any] = []
+    sizes: list[Any] = []
+    structure = describe(tuple(args), tensors, sizes)
+    return structure, {n: describe(v, tensors, sizes) for n, v in kwargs.items()}, tensors, sizes
+
+
+def _among(tensors: Sequence[Any], sizes: Sequence[Any]) -> Callable[[Value], Any]:
+    """Return what a Value of a recorded call stands for, as a function."""
+
+    def chosen(value: Value) -> Any:
+        return sizes[int(value.name[1:])] if value.name[0] == "s" else tensors[int(value.name)]
+
+    return chosen
+
+
+def _given(
+    args: Sequence[Any],
+    structure: Any,
+    kwargs: Mapping[str, Any],
+    named: Mapping[str, Any],
+    leaf: Callable[[Value], Any],
+) -> tuple[Any, dict[str, Any]]:
+    """Return the arguments with their tensors and sizes replaced by what `leaf` gives."""
+    options = {name: _actual(kwargs[name], item, leaf) for name, item in named.items()}
+    return _actual(tuple(args), structure, leaf), options
 
 
 def _actual(value: Any, structure: Any, tensor: Callable[[Value], Any]) -> Any:
@@ -226,17 +242,16 @@ def _arguments(
 
 @contextmanager
 def _traced(
-    model: torch.nn.Module, is_leaf: Callable[[torch.nn.Module], bool], records: list[Record]
+    model: torch.nn.Module, is_leaf: Callable[[torch.nn.Module], bool], records: list[RecordedCall]
 ) -> Iterator[None]:
     """Let the modules of `model` leave marks and calls in the graph, while in this context."""
     library = _library()
     library.records, library.twins = records, {}
     changed = []
     try:
-        for name, module, leaf in _modules_to_trace(model, is_leaf):
-            if leaf:
-                library.twins[name] = _shallow_copy(module)
-        for name, module, leaf in _modules_to_trace(model, is_leaf):
+        modules = list(_modules_to_trace(model, is_leaf))
+        library.twins |= {name: _shallow_copy(module) for name, module, leaf in modules if leaf}
+        for name, module, leaf in modules:
             wrap = _leaf_forward if leaf else _marked_forward
             had = module.__dict__.get("forward")
             changed.append((module, had))
@@ -289,11 +304,8 @@ def _marked_forward(library: _Library, name: str, module: torch.nn.Module) -> Ca
     forward = module.forward
 
     def marked(*args: Any, **kwargs: Any) -> Any:
-        tensors: list[Any] = []
-        sizes: list[Any] = []
         try:
-            structure = describe(tuple(args), tensors, sizes)
-            named = {key: describe(value, tensors, sizes) for key, value in kwargs.items()}
+            structure, named, tensors, sizes = _described(args, kwargs)
         except NotDescribable:
             return forward(*args, **kwargs)
         # A tensor given twice must be told apart inside: another call may give two.
@@ -303,15 +315,11 @@ def _marked_forward(library: _Library, name: str, module: torch.nn.Module) -> Ca
                 tensors[index] = torch.ops.aten.alias(tensor)
             seen.add(id(tensor))
 
-        def actual(value: Value) -> Any:
-            return sizes[int(value.name[1:])] if value.name[0] == "s" else tensors[int(value.name)]
-
-        args = _actual(args, structure, actual)
-        kwargs = {key: _actual(kwargs[key], item, actual) for key, item in named.items()}
-        record = Record(name, False, structure, named, _arguments(forward, structure, named))
+        given, options = _given(args, structure, kwargs, named, _among(tensors, sizes))
+        record = RecordedCall(name, structure, named, _arguments(forward, structure, named))
         key = library.add(record)
         torch.ops.jaxnn_import.mark(f"enter {key}", tensors, sizes)
-        result = forward(*args, **kwargs)
+        result = forward(*given, **options)
         found: list[Any] = []
         found_sizes: list[Any] = []
         record.results = describe(result, found, found_sizes)
@@ -328,14 +336,11 @@ def _leaf_forward(library: _Library, name: str, module: torch.nn.Module) -> Call
         return lambda input, *args, **kwargs: input
 
     def called(*args: Any, **kwargs: Any) -> Any:
-        tensors: list[Any] = []
-        sizes: list[Any] = []
-        structure = describe(tuple(args), tensors, sizes)
-        named = {key: describe(value, tensors, sizes) for key, value in kwargs.items()}
-        record = Record(name, True, structure, named)
+        structure, named, tensors, sizes = _described(args, kwargs)
+        record = RecordedCall(name, structure, named)
         key = library.add(record)
         flat = torch.ops.jaxnn_import.call(key, tensors, sizes)
-        result = rebuild(record.results, lambda value: flat[int(value.name)])
+        result = rebuild(record.results, _among(flat, ()))
         if getattr(module, "inplace", False) and isinstance(args[0], torch.Tensor):
             return args[0].copy_(result)
         return _realise(result)
@@ -355,7 +360,7 @@ class _Library:
     def __init__(self) -> None:
         import torch
 
-        self.records: list[Record] = []
+        self.records: list[RecordedCall] = []
         self.twins: dict[str, torch.nn.Module] = {}
         self.library = torch.library.Library("jaxnn_import", "DEF")
         self.library.define("mark(str key, Tensor[] tensors, SymInt[] sizes) -> ()")
@@ -366,7 +371,7 @@ class _Library:
             # Else the exporter would drop calls whose results are not used.
             torch.fx.node.has_side_effect(getattr(torch.ops.jaxnn_import, name).default)
 
-    def add(self, record: Record) -> str:
+    def add(self, record: RecordedCall) -> str:
         self.records.append(record)
         return str(len(self.records) - 1)
 
@@ -380,9 +385,7 @@ class _Library:
         record = self.records[int(key)]
         twin = self.twins[record.module]
 
-        def actual(value: Value) -> Any:
-            return sizes[int(value.name[1:])] if value.name[0] == "s" else tensors[int(value.name)]
-
+        actual = _among(tensors, sizes)
         args = _realise(rebuild(record.args, actual))
         kwargs = {name: _realise(rebuild(item, actual)) for name, item in record.kwargs.items()}
         result = type(twin).forward(twin, *args, **kwargs)

@@ -13,12 +13,12 @@ from flax import nnx
 
 from ...modules import container
 from ...modules._module import Frozen, NonPersistent, fork_stream
-from ..checkpoint import as_numpy
+from ..checkpoint import as_numpy, as_tensor
 from ..state_dict import load_state_dict
 from .capture import Captured, Decisions, NotDescribable, capture, decide
 from .imported import Imported, descend
 from .leaves import layer_name, make_layer
-from .lower import Lowered, UnsupportedOperators, lower
+from .lower import Lowered, UnsupportedOperators, lower, operator_name
 from .operators import DRAWING, OPERATORS, dtype_of
 from .program import Call, Operation, Program, Value
 
@@ -96,11 +96,7 @@ def _torch() -> Any:
 
 def _tensor(value: Any) -> Any:
     """Return arrays of JAX and NumPy as tensors, for convenience."""
-    if isinstance(value, (np.ndarray, jax.Array)):
-        from ..checkpoint import to_torch
-
-        return to_torch({"value": np.asarray(value)})["value"]
-    return value
+    return as_tensor(value) if isinstance(value, (np.ndarray, jax.Array)) else value
 
 
 class _Import:
@@ -117,8 +113,8 @@ class _Import:
         self.paths = _names(model)
         self.tied = _tied(model)
         self.programs: dict[bool, dict[str, tuple[Program, ...]] | str] = {}
+        self.known: dict[str, Program] = {}
         self.constants: dict[str, Any] = {}
-        self.decisions: Decisions | None = None
 
     def run(self) -> nnx.Module:
         if layer_name(self.model) is not None:
@@ -148,7 +144,6 @@ class _Import:
                 f"jaxnn.from_torch: torch.export cannot capture {type(self.model).__name__}: "
                 f"{_reason(first)}"
             ) from first
-        self._share_programs()
         return self._made()
 
     def _made(self) -> nnx.Module:
@@ -174,40 +169,42 @@ class _Import:
     def _capture_as_decided(self, reason: Exception) -> Captured:
         """Capture a model that branches on values: it goes the way of the example, and says so."""
         try:
-            self.decisions = decide(self.model, self.args, self.kwargs)
-            captured = self._capture()
+            decisions = decide(self.model, self.args, self.kwargs)
+            captured = self._capture(decisions)
         except Exception:
             raise reason from None
-        lines = ", ".join(self.decisions.lines)
+        lines = ", ".join(decisions.lines)
         warnings.warn(
             f"jaxnn.from_torch: {type(self.model).__name__} branches on the values of tensors, at "
             f"{lines}; the imported model always takes the branches that the example takes",
             stacklevel=5,
         )
-        self.decisions = None
         return captured
 
-    def _capture(self) -> Captured:
+    def _capture(self, decisions: Decisions | None = None) -> Captured:
         """Capture with a batch that may differ, else as the example is."""
         if not self.dynamic_batch:
-            return self._capture_as(self.args, self.kwargs, False)
+            return self._capture_as(self.args, self.kwargs, False, decisions)
         try:
-            return self._capture_as(*self._doubled(), True)
+            return self._capture_as(*self._doubled(), True, decisions)
         except (NotDescribable, MemoryError):
             raise
         except Exception:
-            return self._capture_as(self.args, self.kwargs, False)
+            return self._capture_as(self.args, self.kwargs, False, decisions)
 
     def _capture_as(
-        self, args: tuple[Any, ...], kwargs: Mapping[str, Any], dynamic: bool
+        self,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        dynamic: bool,
+        decisions: Decisions | None,
     ) -> Captured:
+        def is_leaf(module: torch.nn.Module) -> bool:
+            return layer_name(module) is not None
+
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            captured = capture(
-                self.model, args, kwargs, lambda m: layer_name(m) is not None, dynamic,
-                self.decisions,
-            )  # fmt: skip
-            return _decomposed(captured)
+            return _decomposed(capture(self.model, args, kwargs, is_leaf, dynamic, decisions))
 
     def _doubled(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the example with a batch of two for one of one, which the exporter would fix."""
@@ -228,20 +225,12 @@ class _Import:
         )
 
     def _keep(self, training: bool, lowered: Lowered) -> None:
+        """Keep the programs; equal ones, of both modes or of blocks that repeat, are one object."""
         self.constants |= lowered.constants
         self.programs[training] = {
-            path: tuple(map(Program, bodies)) for path, bodies in lowered.bodies.items()
+            path: tuple(self.known.setdefault(repr(body), Program(body)) for body in bodies)
+            for path, bodies in lowered.bodies.items()
         }
-
-    def _share_programs(self) -> None:
-        """Let equal programs be one object: of both modes, and of blocks that repeat."""
-        known: dict[str, Program] = {}
-        for training, programs in self.programs.items():
-            if isinstance(programs, dict):
-                self.programs[training] = {
-                    path: tuple(known.setdefault(repr(p.body), p) for p in variants)
-                    for path, variants in programs.items()
-                }
 
     # --- making ---------------------------------------------------------------------------------
 
@@ -264,7 +253,7 @@ class _Import:
         return imported
 
     def _child(self, path: str, child: torch.nn.Module | None) -> Any:
-        if child is None or path in dict(self.tied):
+        if child is None or path in self.tied:
             return None
         return self._make(path, child)
 
@@ -334,12 +323,11 @@ class _Import:
         return bool(variants)
 
     def _add_state(self, path: str, module: torch.nn.Module, made: Any) -> None:
-        tied = dict(self.tied)
         persistent = set(module.state_dict(keep_vars=True))
         for name, tensor in [*module._parameters.items(), *module._buffers.items()]:
             full = f"{path}.{name}" if path else name
             variable: nnx.Variable[Any] | None = None
-            if tensor is not None and full not in tied:
+            if tensor is not None and full not in self.tied:
                 value = jnp.asarray(as_numpy(tensor.detach()))
                 kind: type[Any] = nnx.BatchStat if name in persistent else NonPersistent
                 if name in module._parameters:
@@ -357,10 +345,10 @@ class _Import:
 
     def _tie(self, result: Any) -> None:
         """Store what has several names under the first alone."""
-        for alias, _ in self.tied:
+        for alias in self.tied:
             owner, _, name = alias.rpartition(".")
             setattr(descend(result, owner), name, nnx.data(None))
-        result._tied = self.tied
+        result._tied = tuple(self.tied.items())
         result._state_keys = tuple(self.model.state_dict())
 
     def _load(self, result: nnx.Module) -> None:
@@ -368,14 +356,11 @@ class _Import:
         load_state_dict(result, weights, strict=False)
 
     def _set_modes(self, result: Any) -> None:
-        tied = {alias for alias, _ in self.tied}
         for path, module in self.model.named_modules():
-            if any(path == alias or path.startswith(f"{alias}.") for alias in tied):
-                continue
             try:
                 node = descend(result, path)
             except (AttributeError, ValueError):
-                continue
+                continue  # a part of a layer, which jaxnn's has not
             for flag in ("deterministic", "use_running_average"):
                 if isinstance(vars(node).get(flag), bool):
                     setattr(node, flag, not module.training)
@@ -406,8 +391,8 @@ def _decomposed(captured: Captured) -> Captured:
         for node in captured.program.graph_module.graph.nodes
         if node.op == "call_function"
         and hasattr(node.target, "_schema")
-        and node.target._schema.name.partition("::")[2] not in OPERATORS
-        and not node.target._schema.name.startswith("jaxnn_import::")
+        and node.target.namespace != "jaxnn_import"
+        and operator_name(node) not in OPERATORS
     }
     if not unknown:
         return captured
@@ -446,20 +431,20 @@ def _names(model: torch.nn.Module) -> dict[str, list[str]]:
     return {name: names for names in by_tensor.values() for name in names}
 
 
-def _tied(model: torch.nn.Module) -> tuple[tuple[str, str], ...]:
+def _tied(model: torch.nn.Module) -> dict[str, str]:
     """Return the second names of modules, parameters and buffers, each with the first."""
-    tied: list[tuple[str, str]] = []
+    tied: dict[str, str] = {}
     modules: dict[int, str] = {}
     for name, module in model.named_modules(remove_duplicate=False):
-        if any(name.startswith(f"{alias}.") for alias, _ in tied):
-            continue
-        if modules.setdefault(id(module), name) != name:
-            tied.append((name, modules[id(module)]))
-    aliases = tuple(f"{alias}." for alias, _ in tied)
+        if not name.startswith(tuple(f"{alias}." for alias in tied)):
+            first = modules.setdefault(id(module), name)
+            if first != name:
+                tied[name] = first
+    aliases = tuple(f"{alias}." for alias in tied)
     tensors: dict[int, str] = {}
     for name, tensor in _tensors(model):
-        if name.startswith(aliases):
-            continue
-        if tensors.setdefault(id(tensor), name) != name:
-            tied.append((name, tensors[id(tensor)]))
-    return tuple(tied)
+        if not name.startswith(aliases):
+            first = tensors.setdefault(id(tensor), name)
+            if first != name:
+                tied[name] = first
+    return tied

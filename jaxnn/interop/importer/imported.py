@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from ...modules._module import Module, RandomSource, fork_stream, key_from
+from ...modules._module import Module, RandomSource, fork_stream, key_from, keys_for_parts
 from ...modules.container import _accepts_rngs
 from .operators import DRAWING, OPERATORS, dtype_of
 from .program import (
@@ -24,6 +24,7 @@ from .program import (
     State,
     Structure,
     Value,
+    leaves,
     rebuild,
 )
 
@@ -111,8 +112,6 @@ class Imported(Module):
 
     def __call__(self, *args: Any, rngs: RandomSource | None = None, **kwargs: Any) -> Any:
         """Run the forward pass; what draws takes its keys from `rngs`, where given."""
-        # One key for all would make every part draw the same.
-        source = rngs if rngs is None or isinstance(rngs, nnx.Pytree) else nnx.Rngs(rngs)
         body = self._body(0)
         if body.captured:
             raise ValueError(
@@ -120,7 +119,7 @@ class Imported(Module):
                 f"({', '.join(body.captured)}), so it runs as a part of that alone"
             )
         with _tied_in_place(self):
-            return self._run(body, args, kwargs, (), source)[0]
+            return self._run(body, args, kwargs, (), keys_for_parts(rngs))[0]
 
     def _body(self, variant: int) -> Body:
         programs = self._evaluation if self.deterministic else self._training
@@ -270,7 +269,7 @@ def bind(
                 raise TypeError(f"{name}: argument {item.name!r} is given twice")
         elif item.name in named:
             given = named.pop(item.name)
-        elif _is_constant(item.structure):
+        elif not leaves(item.structure):  # a constant
             continue
         else:
             raise TypeError(f"{name}: argument {item.name!r} is missing")
@@ -281,19 +280,11 @@ def bind(
             f"{name} takes the arguments {known}; got {len(args)} by position, {list(kwargs)} by "
             "name"
         )
-    for array, shape, dtype in body.shapes:
-        _check_input(name, array, values[array], shape, dtype)
+    for array, shape in body.shapes:
+        _check_input(name, array, values[array], shape)
 
 
-def _is_constant(structure: Any) -> bool:
-    found: list[Any] = []
-    rebuild(structure, found.append)
-    return not found
-
-
-def _check_input(
-    name: str, array: str, value: Any, shape: tuple[int | None, ...], dtype: str
-) -> None:
+def _check_input(name: str, array: str, value: Any, shape: tuple[int | None, ...]) -> None:
     fits = len(value.shape) == len(shape) and all(
         wanted is None or size == wanted for size, wanted in zip(value.shape, shape, strict=True)
     )

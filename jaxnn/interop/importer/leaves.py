@@ -78,14 +78,10 @@ def make_layer(name: str, module: torch.nn.Module, dtype: Any, rngs: nnx.Rngs) -
 
 def _options_by_name(module: torch.nn.Module) -> dict[str, Any]:
     """Read the options off the attributes of the same names, as most layers keep them."""
-    accepted = inspect.signature(type(module)).parameters
     ours = inspect.signature(getattr(jaxnn, _torch_class(module).__name__)).parameters
     options: dict[str, Any] = {}
     for name in ours:
-        if name in ("rngs", "dtype", "axis_name", "_weight", "_freeze") or name not in {
-            **accepted,
-            **ours,
-        }:
+        if name in ("rngs", "dtype", "axis_name", "_weight", "_freeze"):
             continue
         if name == "bias":
             options[name] = _has_bias(module)
@@ -145,25 +141,8 @@ def _transformer_layer(module: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _flatten(module: Any) -> dict[str, Any]:
-    return {"start_dim": module.start_dim, "end_dim": module.end_dim}
-
-
-def _bilinear_upsampling(module: Any) -> dict[str, Any]:
-    return {"size": module.size, "scale_factor": module.scale_factor}
-
-
-def _cell(module: Any) -> dict[str, Any]:
-    names = ("input_size", "hidden_size", "bias", "nonlinearity")
-    return {name: getattr(module, name) for name in names if hasattr(module, name)}
-
-
 _OPTIONS: dict[str, Callable[[Any], dict[str, Any]]] = {
     "MultiheadAttention": _attention,
     "TransformerEncoderLayer": _transformer_layer,
     "TransformerDecoderLayer": _transformer_layer,
-    "Flatten": _flatten,
-    "UpsamplingNearest2d": _bilinear_upsampling,
-    "UpsamplingBilinear2d": _bilinear_upsampling,
-    "RNNCell": _cell, "LSTMCell": _cell, "GRUCell": _cell,
-}  # fmt: skip
+}

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .capture import Captured, Record
+from .capture import Captured, RecordedCall
 from .program import (
     Assign,
     Body,
@@ -19,6 +19,7 @@ from .program import (
     State,
     Step,
     Value,
+    leaves,
     rebuild,
 )
 
@@ -55,7 +56,7 @@ class UnsupportedOperators(NotImplementedError):
 class Frame:
     """One call of a module: the nodes and calls in it, in order."""
 
-    record: Record | None
+    record: RecordedCall
     path: str
     inputs: dict[str, Any]
     items: list[Any] = field(default_factory=list)
@@ -109,6 +110,7 @@ class _Lowering:
         self.unsupported: dict[str, str] = {}
 
     def run(self) -> Lowered:
+        self._note_state()
         root, output = self._frames()
         self._place_assignments(root, output)
         self._body(root)
@@ -120,14 +122,14 @@ class _Lowering:
 
     def _frames(self) -> tuple[Frame, torch.fx.Node]:
         """Sort the nodes into calls, by the marks."""
-        root = Frame(None, "", {str(i): node for i, node in enumerate(self._placeholders())})
-        frame, without_gradient = root, 0
+        root = frame = Frame(self.captured.records[0], "", {})
+        without_gradient = 0
         for node in self.graph.nodes:
             if node.op == "output":
                 return root, node
             if node.op != "call_function":
                 continue
-            name = _name(node)
+            name = operator_name(node)
             if name == "mark":
                 text = str(node.args[0])
                 if text in ("no_grad", "grad"):
@@ -135,18 +137,15 @@ class _Lowering:
                     continue
                 kind, key = text.split()
                 record = self.captured.records[int(key)]
-                if kind == "enter" and not record.module:
-                    root.record, root.inputs = record, _marked(node)
-                elif kind == "enter":
+                if kind == "exit":
+                    frame.outputs = _marked(node)
+                    frame = frame.parent or root
+                elif frame is root and not record.module:
+                    root.inputs = _marked(node)
+                else:
                     inner = Frame(record, record.module, _marked(node), parent=frame)
                     frame.items.append(inner)
                     frame = inner
-                elif record.module:
-                    frame.outputs = _marked(node)
-                    assert frame.parent is not None
-                    frame = frame.parent
-                else:
-                    root.outputs = _marked(node)
                 continue
             if name in _WITHOUT_EFFECT:
                 continue
@@ -155,18 +154,18 @@ class _Lowering:
             self.where[node] = frame
         raise AssertionError("a graph has an output")
 
-    def _placeholders(self) -> list[torch.fx.Node]:
-        """Note what stands for state and constants; return the nodes of the model's inputs."""
+    def _note_state(self) -> None:
+        """Note which placeholders stand for state, and which for constants."""
         from torch.export.graph_signature import InputKind
 
-        inputs = []
         nodes = [node for node in self.graph.nodes if node.op == "placeholder"]
         program = self.captured.program
         for node, spec in zip(nodes, program.graph_signature.input_specs, strict=True):
             if spec.kind in (InputKind.PARAMETER, InputKind.BUFFER):
-                self.state[node] = str(spec.target).removeprefix("model.")
-                name = self.state[node]
-                if name not in self.paths and "." not in name:
+                name = str(spec.target).removeprefix("model.")
+                if name in self.paths or "." in name:
+                    self.state[node] = name
+                else:
                     self._constant(node, program.state_dict.get(str(spec.target)))
             elif spec.kind is InputKind.CONSTANT_TENSOR:
                 target = str(spec.target)
@@ -175,20 +174,16 @@ class _Lowering:
                     self.state[node] = named
                 else:
                     self._constant(node, program.constants[target])
-            elif spec.kind is InputKind.USER_INPUT:
-                inputs.append(node)
-        return inputs
 
     def _constant(self, node: torch.fx.Node, value: Any) -> None:
         from ..checkpoint import as_numpy
 
         array = as_numpy(value.detach())
         if array.size <= LITERAL_SIZE:
-            values = _nested(array.astype(float) if array.dtype.kind == "V" else array)
-            self.literals[node] = Literal(values, str(value.dtype).removeprefix("torch."))
-            self.state.pop(node, None)
+            plain = array.astype(float) if array.dtype.kind == "V" else array
+            dtype = str(value.dtype).removeprefix("torch.")
+            self.literals[node] = Literal(_tuples(plain.tolist()), dtype)
             return
-        self.state.pop(node, None)
         digest = hashlib.sha256(array.tobytes() + str(array.shape).encode()).hexdigest()
         self.arrays[node] = (f"constant_{digest[:8]}", array)
 
@@ -197,7 +192,6 @@ class _Lowering:
         from torch.export.graph_signature import OutputKind
 
         specs = self.captured.program.graph_signature.output_specs
-        results = []
         for node, spec in zip(output.args[0], specs, strict=True):  # type: ignore[arg-type]
             if spec.kind is OutputKind.BUFFER_MUTATION:
                 path = str(spec.target).removeprefix("model.")
@@ -205,10 +199,6 @@ class _Lowering:
                 while frame.parent is not None and not _below(frame.path, path):
                     frame = frame.parent
                 frame.assigned.append((path, node))
-            elif spec.kind is OutputKind.USER_OUTPUT:
-                results.append(node)
-        if root.record is None:
-            root.outputs = {str(i): node for i, node in enumerate(results)}
 
     # --- bodies ---------------------------------------------------------------------------------
 
@@ -222,13 +212,9 @@ class _Lowering:
             Assign(_relative(frame.path, path), writer.value(node)) for path, node in frame.assigned
         ]
         record, extra = frame.record, self._extra(frame)
-        if record is None:
-            arguments, structure = self.captured.inputs, self.captured.output
-        else:
-            arguments, structure = record.arguments, record.results
-        output = rebuild(structure, lambda v: writer.value(frame.outputs[v.name]))
+        output = rebuild(record.results, lambda v: writer.value(frame.outputs[v.name]))
         body = Body(
-            inputs=tuple(writer.inputs(arguments)),
+            inputs=tuple(writer.inputs(record.arguments)),
             captured=tuple(writer.names[node] for node in writer.captured),
             steps=tuple(steps),
             output=output,
@@ -242,37 +228,18 @@ class _Lowering:
 
     def _extra(self, frame: Frame) -> list[torch.fx.Node]:
         """Return the nodes of a call that are used after it, but are no result of it."""
-        inside = set(frame.inside())
-        given = set(frame.outputs.values())
-        if frame.parent is None:
-            return []
-        later = []
-        for node in frame.inside():
-            outside = any(
-                user not in inside and user.op != "output" and user in self.where
-                for user in node.users
-            )
-            assigned = self._assigned_outside(frame, node)
-            returned = self._returned_outside(frame, node)
-            if (outside or assigned or returned) and node not in given and not _is_size(node):
-                later.append(node)
-        return later
-
-    def _assigned_outside(self, frame: Frame, node: torch.fx.Node) -> bool:
+        inside, given = list(frame.inside()), set(frame.outputs.values())
+        within, wanted = set(inside), set()
         above = frame.parent
         while above is not None:
-            if any(node is changed for _, changed in above.assigned):
-                return True
+            wanted |= {*above.outputs.values(), *(node for _, node in above.assigned)}
             above = above.parent
-        return False
 
-    def _returned_outside(self, frame: Frame, node: torch.fx.Node) -> bool:
-        above = frame.parent
-        while above is not None:
-            if node in above.outputs.values():
-                return True
-            above = above.parent
-        return False
+        def is_used_later(node: torch.fx.Node) -> bool:
+            users = (user for user in node.users if user not in within)
+            return node in wanted or any(user in self.where for user in users)
+
+        return [n for n in inside if n not in given and not _is_size(n) and is_used_later(n)]
 
 
 class _Writer:
@@ -283,18 +250,13 @@ class _Writer:
         self.names: dict[torch.fx.Node, str] = {}
         self.captured: list[torch.fx.Node] = []
         self.counts: Counter[str] = Counter()
-        self.sizes: dict[str, str] = {}
         self.pending: list[Step] = []
         self.input_names: dict[str, str] = {}
         self._name_inputs()
 
     def _name_inputs(self) -> None:
-        record = self.frame.record
-        arguments = self.lowering.captured.inputs if record is None else record.arguments
-        for name, (structure, _) in arguments.items():
-            found: list[Value] = []
-            rebuild(structure, found.append)
-            for value in found:
+        for name, (structure, _) in self.frame.record.arguments.items():
+            for value in leaves(structure):
                 self.input_names[value.name] = self._fresh(name)
                 node = self.frame.inputs[value.name]
                 if not isinstance(node, int):
@@ -306,12 +268,11 @@ class _Writer:
             variadic = kind if kind in ("*", "**") else ""
             yield Input(name, written, kind == "keyword", variadic)
 
-    def shapes(self) -> Iterator[tuple[str, tuple[int | None, ...], str]]:
+    def shapes(self) -> Iterator[tuple[str, tuple[int | None, ...]]]:
         for index, node in self.frame.inputs.items():
             value = node.meta["val"]
             shape = tuple(n if isinstance(n, int) else None for n in value.shape)
-            dtype = str(value.dtype).removeprefix("torch.")
-            yield self.input_names[index], shape, dtype
+            yield self.input_names[index], shape
 
     def _fresh(self, base: str) -> str:
         self.counts[base] += 1
@@ -360,8 +321,6 @@ class _Writer:
 
     def _size(self, node: torch.fx.Node) -> Any:
         """Return a size that is computed outside: read from a shape in here where one has it."""
-        if node in self.names:
-            return Value(self.names[node])
         wanted = node.meta["val"]
         if isinstance(wanted, int):
             return wanted
@@ -373,7 +332,7 @@ class _Writer:
                     arguments = (("self", Value(name)), ("dim", dim))
                     self.pending.append(Operation(self.names[node], "sym_size", arguments))
                     return Value(self.names[node])
-        if node.op == "call_function" and _name(node) != "sym_size":
+        if node.op == "call_function" and operator_name(node) != "sym_size":
             self.pending += self.step(node)
             return Value(self.names[node])
         self.names[node] = self._fresh("size")
@@ -384,13 +343,13 @@ class _Writer:
 
     def step(self, node: torch.fx.Node) -> list[Step]:
         """Return the steps of one node, and those that fetch the sizes it needs."""
-        if _name(node) == "call":
+        if operator_name(node) == "call":
             return self._leaf_call(node)
         if _is_result_of_call(node):
             return []
         if node in self.names or (_is_size(node) and not node.users):
             return []
-        name = _name(node)
+        name = operator_name(node)
         arguments = tuple(
             (key, self.value(value))
             for key, value in _arguments(node).items()
@@ -415,13 +374,11 @@ class _Writer:
         return taken
 
     def _leaf_call(self, node: torch.fx.Node) -> list[Step]:
-        key, tensors, sizes = node.args
-        record = self.lowering.captured.records[int(str(key))]
+        record = self.lowering.captured.records[int(str(node.args[0]))]
+        marked = _marked(node)
 
         def given(value: Value) -> Any:
-            if value.name[0] == "s":
-                return self.value(sizes[int(value.name[1:])])  # type: ignore[index]
-            return self.value(tensors[int(value.name)])  # type: ignore[index]
+            return self.value(marked[value.name])
 
         args = rebuild(record.args, given)
         kwargs = tuple((name, rebuild(item, given)) for name, item in record.kwargs.items())
@@ -444,7 +401,6 @@ class _Writer:
     def call(self, inner: Frame) -> list[Step]:
         """Return the steps that call a module which has a program of its own."""
         record = inner.record
-        assert record is not None
         variant, captured, extra = self.lowering._body(inner)
 
         def given(value: Value) -> Any:
@@ -474,7 +430,7 @@ class _Writer:
 
 
 def _marked(node: torch.fx.Node) -> dict[str, Any]:
-    """Return what a mark names: tensors by their numbers, sizes by "s" and theirs."""
+    """Return what a mark or a call names: tensors by number, sizes by "s" and theirs."""
     _, tensors, sizes = node.args
     marked: dict[str, Any] = {str(i): tensor for i, tensor in enumerate(tensors)}  # type: ignore[arg-type]
     return marked | {f"s{i}": size for i, size in enumerate(sizes)}  # type: ignore[arg-type]
@@ -488,7 +444,7 @@ def _relative(path: str, name: str) -> str:
     return name.removeprefix(f"{path}.") if path else name
 
 
-def _name(node: torch.fx.Node) -> str:
+def operator_name(node: torch.fx.Node) -> str:
     """Return the operator's name without its overload."""
     target: Any = node.target
     schema = getattr(target, "_schema", None)
@@ -505,10 +461,14 @@ def _full_name(node: torch.fx.Node) -> str:
 
 
 def _base(node: torch.fx.Node) -> str:
-    return _name(node).removeprefix("python.").strip("_") if node.op == "call_function" else "value"
+    return (
+        operator_name(node).removeprefix("python.").strip("_")
+        if node.op == "call_function"
+        else "value"
+    )
 
 
-def _base_of_call(record: Record) -> str:
+def _base_of_call(record: RecordedCall) -> str:
     last = record.module.rpartition(".")[2]
     return last if last.isidentifier() else f"layer_{last}"
 
@@ -535,7 +495,7 @@ def _is_result_of_call(node: torch.fx.Node) -> bool:
     if node.target is not operator.getitem:
         return False
     source = node.args[0]
-    return isinstance(source, torch.fx.Node) and _name(source) == "call"
+    return isinstance(source, torch.fx.Node) and operator_name(source) == "call"
 
 
 def _arguments(node: torch.fx.Node) -> dict[str, Any]:
@@ -553,11 +513,6 @@ def _line(node: torch.fx.Node) -> str:
     lines = [line.strip() for line in trace.splitlines() if line.strip().startswith("File")]
     lines = [line for line in lines if "/jaxnn/interop/" not in line]
     return lines[-1] if lines else "(a line that the exporter does not tell)"
-
-
-def _nested(array: Any) -> Any:
-    values = array.tolist()
-    return _tuples(values)
 
 
 def _tuples(values: Any) -> Any:

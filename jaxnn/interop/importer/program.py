@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -107,7 +106,7 @@ class Body:
         output: the structure of the result.
         extra: names of values that the caller uses beside the result.
         shapes: of each array among the inputs its captured shape, None for a dimension that may
-            differ, and dtype.
+            differ.
     """
 
     inputs: tuple[Input, ...]
@@ -115,7 +114,7 @@ class Body:
     steps: tuple[Step, ...]
     output: Any
     extra: tuple[str, ...]
-    shapes: tuple[tuple[str, tuple[int | None, ...], str], ...] = ()
+    shapes: tuple[tuple[str, tuple[int | None, ...]], ...] = ()
 
 
 class Program:
@@ -147,67 +146,8 @@ def rebuild(structure: Any, leaf: Callable[[Any], Any]) -> Any:
     return structure
 
 
-def leaves(structure: Any) -> Iterator[Any]:
-    """Yield every Value, State and Literal of a structure, in order."""
+def leaves(structure: Any) -> list[Any]:
+    """Return every Value, State and Literal of a structure, in order."""
     found: list[Any] = []
     rebuild(structure, found.append)
-    yield from found
-
-
-def uses(step: Step) -> Iterator[Any]:
-    """Yield every Value, State and Literal that a step reads."""
-    if isinstance(step, Operation):
-        yield from leaves(tuple(value for _, value in step.arguments))
-    elif isinstance(step, Call):
-        yield from leaves((step.args, tuple(v for _, v in step.kwargs), step.captured))
-    else:
-        yield from leaves((step.value,))
-
-
-def results(step: Step) -> Iterator[str]:
-    """Yield the names that a step defines."""
-    if isinstance(step, Operation):
-        yield step.result
-    elif isinstance(step, Call):
-        yield from (value.name for value in leaves(step.results))
-        yield from step.extra
-
-
-def to_json(node: Any) -> Any:
-    """Return a body, or any part of one, as what JSON holds; `from_json` is its inverse."""
-    if isinstance(node, tuple):
-        return {"tuple": [to_json(item) for item in node]}
-    if isinstance(node, list):
-        return {"list": [to_json(item) for item in node]}
-    if isinstance(node, float) and not math.isfinite(node):
-        return {"float": str(node)}
-    if isinstance(node, complex):
-        return {"complex": [node.real, node.imag]}
-    kind = type(node).__name__
-    if kind in _KINDS:
-        names = _KINDS[kind].__dataclass_fields__
-        return {kind: {name: to_json(getattr(node, name)) for name in names}}
-    if node is None or isinstance(node, (bool, int, float, str)):
-        return node
-    raise TypeError(f"a program holds no {kind}")
-
-
-def from_json(node: Any) -> Any:
-    """Return what `to_json` wrote."""
-    if not isinstance(node, Mapping):
-        return node
-    ((kind, value),) = node.items()
-    if kind in ("tuple", "list"):
-        items = [from_json(item) for item in value]
-        return tuple(items) if kind == "tuple" else items
-    if kind == "float":
-        return float(value)
-    if kind == "complex":
-        return complex(*value)
-    return _KINDS[kind](**{name: from_json(item) for name, item in value.items()})
-
-
-_KINDS: dict[str, Any] = {
-    kind.__name__: kind
-    for kind in (Value, State, Literal, Structure, Operation, Call, Assign, Input, Body)
-}
+    return found

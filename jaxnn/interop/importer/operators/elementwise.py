@@ -12,6 +12,7 @@ import numpy as np
 from jax import lax
 
 from .... import functional as F
+from ....functional._gradients import magnitude
 from ._register import (
     aligned,
     as_array,
@@ -77,10 +78,7 @@ for _name, _function in _OF_ANY.items():
 
 @operator("abs", "absolute")
 def _abs(self: jax.Array) -> jax.Array:
-    if not jnp.issubdtype(self.dtype, jnp.floating):
-        return jnp.abs(self)
-    # With derivative 0 at 0, where that of jnp.abs is 1.
-    return self * lax.stop_gradient(jnp.sign(self))
+    return magnitude(self) if jnp.issubdtype(self.dtype, jnp.floating) else jnp.abs(self)
 
 
 @operator("round")
