@@ -103,8 +103,11 @@ def _between(samples: Sequence[Any]) -> list[float]:
 def configurations(draw: st.DrawFn, spec: LayerSpec, dtypes: Sequence[str]) -> dict[str, Any]:
     """A case block without values: parameters, dtype, and for each step mode and input shapes."""
     params: dict[str, Any] = {}
+    given = spec.data.get("fuzz", {}).get("given", ())
     for param in spec.data["params"]:
-        if param.get("required") or draw(st.integers(0, 2)):
+        if param["name"] in given:
+            param = {key: value for key, value in param.items() if key != "default"}
+        if "default" not in param or draw(st.integers(0, 2)):
             params[param["name"]] = draw(parameter_values(param, len(params)))
     for param in spec.data["params"]:
         active = param.get("active_when", "true")
@@ -303,14 +306,11 @@ def _state(spec: LayerSpec, configuration: Mapping[str, Any], example: int) -> d
         except expression.ExpressionError:
             continue
         if item.get("dtype", "T") == "T" and all(isinstance(n, int) and n >= 0 for n in shape):
-            gen = (
-                "lattice_positive" if item["init"] == 1 and item["kind"] == "buffer" else "lattice"
-            )
-            blocks[item["name"]] = {
-                "gen": gen,
-                "shape": shape,
-                "seed": 7 + 1000 * example + position,
-            }
+            chosen = spec.data.get("fuzz", {}).get("parameters", {"gen": "lattice"})
+            if item["kind"] == "buffer":
+                chosen = {"gen": "lattice_positive" if item["init"] == 1 else "lattice"}
+            where = {"shape": shape, "seed": 7 + 1000 * example + position}
+            blocks[item["name"]] = {**chosen, **where}
     return blocks
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, Num
 
 from .._checks import accumulation_dtype, check_array, check_dim, check_floating, promoted_dtype
-from ._gradients import straight_through
+from ._gradients import magnitude, straight_through
 from ._vector_norm import vector_norm
 from .activation._elementwise import check_number
 
@@ -174,7 +174,13 @@ def _pdist(input: jax.Array, p: float) -> jax.Array:
     first, second = np.triu_indices(input.shape[0], 1)
     if input.shape[1] == 0:
         return jnp.zeros(first.shape, input.dtype)
-    return vector_norm(input[first] - input[second], p, (1,)).squeeze(1)
+    difference = input[first] - input[second]
+    norm = vector_norm(difference, p, (1,))
+    if p == float("inf"):
+        # Each of several largest differences has the whole derivative, not a share of it.
+        size = magnitude(difference)
+        norm = straight_through(jnp.where(size == norm, size, 0).sum(1, keepdims=True), norm)
+    return norm.squeeze(1)
 
 
 def real_order(p: Any, layer: str) -> float:

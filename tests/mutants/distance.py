@@ -103,3 +103,14 @@ def by_second_row(function: Any) -> Any:
 @mutant("pdist.M03")
 def both_orders(function: Any) -> Any:
     return lambda input, p=2.0: jnp.concatenate([function(input, p), function(input, p)])
+
+
+@mutant("pdist.M04")
+def shared_among_equals(function: Any) -> Any:
+    def wrong(input: Array, p: float = 2.0) -> Array:
+        if p != jnp.inf:
+            return function(input, p)
+        first, second = jnp.triu_indices(input.shape[0], 1)
+        return jnp.abs(input[first] - input[second]).max(1)
+
+    return wrong
