@@ -12,7 +12,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from ..._checks import accumulation_dtype, check_array, check_floating, check_int, check_parameters
-from ._statistics import along, normalize_by_own_statistics
+from ._statistics import normalize_by_own_statistics
 
 Scalar = float | Float[Array, ""]
 
@@ -82,10 +82,20 @@ def _group_norm(
     size = channels // groups * math.prod(spatial)
     y = _standardize(input.reshape(batch * groups, size), eps).reshape(input.shape)
     if weight is not None:
-        y = y * along(weight.astype(y.dtype), y)
+        y = y * _along_each(weight, y)
     if bias is not None:
-        y = y + along(bias.astype(y.dtype), y)
+        y = y + _along_each(bias, y)
     return y.astype(input.dtype)
+
+
+def _along_each(vector: jax.Array, like: jax.Array) -> jax.Array:
+    """The vector along dimension 1, one for each sample first.
+
+    Behind the barrier, the gradient is a sum for each sample and then one over the samples; XLA
+    would make a single running sum of them, whose rounding grows with its length.
+    """
+    each = lax.broadcast_in_dim(vector.astype(like.dtype), like.shape[:2], (1,))
+    return lax.broadcast_in_dim(lax.optimization_barrier(each), like.shape, (0, 1))
 
 
 def layer_norm(
