@@ -1,0 +1,139 @@
+"""``python -m benchmarks run`` and ``python -m benchmarks compare A.json B.json``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    commands = parser.add_subparsers(required=True)
+    run = commands.add_parser("run", help="time jaxnn against its peers")
+    run.add_argument("--layer", action="append", help="entries or families whose name has this")
+    run.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
+    run.add_argument("--peer", default="torch", help="of torch,torch-compile,flax,equinox")
+    run.add_argument("--threads", type=int, default=2)
+    run.add_argument("--repetitions", type=int, default=15)
+    run.add_argument("--size", choices=("middle", "all"), default="middle")
+    run.add_argument("--quick", action="store_true", help="the smallest size, five rounds")
+    run.add_argument("--remark", default="", help="a sentence for the page of results")
+    run.add_argument("--out", type=Path, default=Path("benchmark-results"))
+    run.set_defaults(command=_run)
+    compare = commands.add_parser("compare", help="what a change did")
+    compare.add_argument("before", type=Path)
+    compare.add_argument("after", type=Path)
+    compare.set_defaults(command=_compare)
+    options = parser.parse_args(arguments)
+    options.line = shlex.join(["python", "-m", "benchmarks", *(arguments or sys.argv[1:])])
+    return int(options.command(options))
+
+
+def _run(options: argparse.Namespace) -> int:
+    _same_threads(options.threads, options.device)
+    import torch
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from . import report
+    from .entries import ENTRIES
+
+    torch.set_num_threads(options.threads)
+    console = Console(stderr=True)
+    chosen = [e for e in ENTRIES if _is_chosen(e, options.layer)]
+    if not chosen:
+        console.print(f"no entry is named like {options.layer}")
+        return 2
+    peers = options.peer.split(",")
+    repetitions = 5 if options.quick else options.repetitions
+    rows: list[dict[str, Any]] = []
+    failed = []
+    with Progress(console=console) as progress:
+        bar = progress.add_task("benchmarks", total=len(chosen))
+        for entry in chosen:
+            progress.update(bar, description=entry.name)
+            for size in _sizes(entry, options):
+                try:
+                    rows += _measured(entry, size, peers, repetitions, options.device)
+                except ValueError as error:
+                    failed.append(str(error))
+                    progress.console.print(f"[red]{error}[/]")
+            progress.advance(bar)
+    if not rows:
+        return 1
+    report.print_table(rows, Console(width=160))
+    facts = {
+        **report.machine(options.threads, options.device), "command": options.line,
+        "repetitions": repetitions, "growth": report.growth(rows, chosen),
+        "remark": options.remark, "failed": failed,
+    }  # fmt: skip
+    report.write(options.out, rows, facts)
+    console.print(f"results: {options.out}/")
+    return 1 if failed else 0
+
+
+def _measured(
+    entry: Any, size: int, peers: list[str], repetitions: int, device: str
+) -> list[dict[str, Any]]:
+    from . import measure, report
+
+    made, _ = measure.sides(entry, size, peers, device)
+    measure.check_equal(entry, made)
+    times = {"forward": measure.interleaved({s.name: s.forward for s in made}, repetitions)}
+    if entry.bar[1] is not None:
+        calls = {s.name: s.backward for s in made}
+        times["backward"] = measure.interleaved(calls, repetitions)
+    ours = made[1]
+    facts = {
+        "middle": entry.middle, "compile_seconds": ours.compile_seconds,
+        "temporary_bytes": ours.temporary_bytes,
+    }  # fmt: skip
+    return [
+        report.row(entry, size, side.name, times, **facts)
+        for side in made if side is not ours and side.name in peers
+    ]  # fmt: skip
+
+
+def _sizes(entry: Any, options: argparse.Namespace) -> list[int]:
+    if options.quick:
+        return [0]
+    return list(range(len(entry.sizes))) if options.size == "all" else [entry.middle]
+
+
+def _is_chosen(entry: Any, names: list[str] | None) -> bool:
+    return names is None or any(
+        name.lower() in (entry.name + " " + entry.family).lower() for name in names
+    )
+
+
+def _same_threads(threads: int, device: str) -> None:
+    """Give both libraries the same cores; before either is imported."""
+    # torch's OpenMP threads spin for work otherwise, and take the cores from who runs next.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    if device == "cpu":
+        os.environ.setdefault("JAX_PLATFORMS", "cpu")
+        if hasattr(os, "sched_setaffinity"):
+            cores = sorted(os.sched_getaffinity(0))[:threads]
+            os.sched_setaffinity(0, cores)
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from . import report
+
+    try:
+        report.compare(options.before, options.after, Console())
+    except (OSError, KeyError, ValueError) as error:
+        print(f"compare: {type(error).__name__}: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
