@@ -460,7 +460,10 @@ class _Session:
         refused = example = 0
         for example in range(self.examples):
             case = fill(self.spec, configuration, example)
-            verdict = judge(self.backend, self.oracle, self.spec, case, configuration["dtype"])
+            verdict = judge(
+                self.backend, self.oracle, self.spec, case, configuration["dtype"],
+                initial_state=example == 0,
+            )  # fmt: skip
             self.result.examples += 1
             if verdict.verdict != "pass":
                 return _finding(case, verdict)

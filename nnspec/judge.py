@@ -59,16 +59,26 @@ class SpecificationWrong(Exception):
 
 
 def judge(
-    backend: Backend, oracle: Oracle | None, spec: LayerSpec, case: Mapping[str, Any], dtype: str
+    backend: Backend,
+    oracle: Oracle | None,
+    spec: LayerSpec,
+    case: Mapping[str, Any],
+    dtype: str,
+    *,
+    initial_state: bool = True,
 ) -> Verdict:
-    """Run one case and return its verdict; nothing is raised for what the backend does wrong."""
+    """Run one case and return its verdict; nothing is raised for what the backend does wrong.
+
+    `initial_state` says whether the state after construction, which the values of a case do not
+    change, is judged too.
+    """
     started = time.perf_counter()
     waived: list[str] = []
     details: dict[str, Any] = {}
     try:
         resolved = resolve(spec, case, dtype)
         references = oracle.references(resolved) if oracle else None
-        _Run(backend, resolved, references, waived).check()
+        _Run(backend, resolved, references, waived).check(initial_state)
         verdict, message = "pass", ""
     except Wrong as wrong:
         verdict, message, details = "fail", str(wrong), wrong.details
@@ -99,7 +109,7 @@ class _Run:
         self.backend, self.case, self.references, self.waived = backend, case, references, waived
         self.spec = case.spec
 
-    def check(self) -> None:
+    def check(self, initial_state: bool) -> None:
         expected = [item.expect.get("error") for item in self.case.steps]
         early = [e for e in expected if e and self.spec.claims[e]["phase"] == "construct"]
         if early:
@@ -111,10 +121,11 @@ class _Run:
             instance = prepared(self.backend, self.case, self.case.dtype)
         except Refused as refusal:
             raise Wrong(f"construction refused: {refusal}") from None
-        fresh = instance
-        if self.case.state or self.spec.lazy:
-            fresh = prepared(self.backend, replace(self.case, state={}), self.case.dtype)
-        self._check_initial_state(fresh)
+        if initial_state:
+            fresh = instance
+            if self.case.state or self.spec.lazy:
+                fresh = prepared(self.backend, replace(self.case, state={}), self.case.dtype)
+            self._check_initial_state(fresh)
         previous = None
         before = instance.state()
         for index, item in enumerate(self.case.steps):
