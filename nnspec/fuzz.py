@@ -68,10 +68,10 @@ class FuzzResult:
         return {**vars(self), "by_claim": dict(self.by_claim), "seconds": round(self.seconds, 1)}
 
 
-def parameter_values(param: Mapping[str, Any], number_of: int) -> st.SearchStrategy[Any]:
+def parameter_values(param: Mapping[str, Any], with_default: bool = True) -> st.SearchStrategy[Any]:
     """Values of one parameter: its samples mostly, and others of its types, bad ones too."""
     samples = [expression._CONSTANTS["inf"] if v == "inf" else v for v in param.get("sample", [])]
-    if "default" in param:
+    if with_default and "default" in param:
         samples.append(param["default"])
     choices = [st.sampled_from(samples)] * 3 if samples else []
     whole = [v for v in samples if isinstance(v, int) and not isinstance(v, bool)]
@@ -105,10 +105,9 @@ def configurations(draw: st.DrawFn, spec: LayerSpec, dtypes: Sequence[str]) -> d
     params: dict[str, Any] = {}
     given = spec.data.get("fuzz", {}).get("given", ())
     for param in spec.data["params"]:
-        if param["name"] in given:
-            param = {key: value for key, value in param.items() if key != "default"}
-        if "default" not in param or draw(st.integers(0, 2)):
-            params[param["name"]] = draw(parameter_values(param, len(params)))
+        always = param.get("required") or param["name"] in given
+        if always or draw(st.integers(0, 2)):
+            params[param["name"]] = draw(parameter_values(param, param["name"] not in given))
     for param in spec.data["params"]:
         active = param.get("active_when", "true")
         if param["name"] in params and not _evaluate(active, spec.full_params(params)):
@@ -144,7 +143,7 @@ def _arguments(draw: st.DrawFn, spec: LayerSpec, names: dict[str, Any]) -> dict[
     given: dict[str, Any] = {}
     for item in spec.data["arguments"]:
         if item.get("required") or draw(st.booleans()):
-            value = draw(parameter_values(item, 0))
+            value = draw(parameter_values(item))
             if isinstance(value, str) and value not in item.get("choices", ()):
                 value = _evaluate(value, {**names, **given}, spec)
             if has_type(value, item["type"]):
