@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
+import subprocess
+import sys
+import warnings
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -17,6 +21,7 @@ from flax import nnx
 from safetensors.numpy import save_file
 
 import jaxnn
+from jaxnn.interop.checkpoint import StoredArray
 
 torch = pytest.importorskip("torch")
 
@@ -56,10 +61,14 @@ def assert_equal(actual: dict[str, np.ndarray], expected: dict[str, Any]) -> Non
         np.testing.assert_array_equal(actual[key], wanted, err_msg=key)
 
 
+def assert_clean(report: jaxnn.LoadReport, filled: Any) -> None:
+    assert report == jaxnn.LoadReport(filled=list(filled))
+
+
 def test_names_order_dtypes_and_values_are_those_of_torch(net: jaxnn.Sequential) -> None:
     source = make_torch_net().state_dict()
     report = jaxnn.load_state_dict(net, source)
-    assert report == jaxnn.LoadReport()
+    assert_clean(report, source)
     assert_equal(jaxnn.state_dict(net), source)
     assert_equal(jaxnn.state_dict(nnx.merge(*nnx.split(net))), source)
     make_torch_net().load_state_dict(jaxnn.interop.to_torch(jaxnn.state_dict(net)))
@@ -103,7 +112,7 @@ def test_every_kind_of_file(dtype: str, tmp_path: Path) -> None:
     assert len(sources) == 11
     for source in sources:
         net = jaxnn.Linear(6, 1, dtype=dtype, rngs=nnx.Rngs(0))
-        assert jaxnn.load_state_dict(net, source) == jaxnn.LoadReport(), source
+        assert_clean(jaxnn.load_state_dict(net, source), weights)
         assert_equal(jaxnn.state_dict(net), weights)
 
 
@@ -161,7 +170,20 @@ def test_not_strict(net: jaxnn.Sequential) -> None:
     )
     assert "conv.weight" in report.missing_keys
     assert report.unexpected_keys == ["head.weight"]
+    assert report.filled == ["norm.bias"]
     np.testing.assert_array_equal(net.norm.bias[...], np.ones(4))
+
+
+def test_a_report_reads_as_a_summary() -> None:
+    missing = [f"layer{i}.weight" for i in range(10)]
+    report = jaxnn.LoadReport(missing, renamed={"a": "b"}, non_finite=["b"], filled=["b"])
+    assert str(report).splitlines() == [
+        "filled 1: b",
+        f"missing 10: {', '.join(missing[:8])}, ...",
+        "renamed 1: a -> b",
+        "not finite 1: b",
+    ]
+    assert str(jaxnn.LoadReport()) == "filled 0: nothing"
 
 
 @pytest.mark.parametrize(
@@ -220,12 +242,13 @@ def test_any_nnx_module() -> None:
     assert list(state)[:3] == ["table", "scale", "buffer"]
     assert list(state)[-2:] == ["heads.b.weight", "heads.a.weight"]
     assert set(list(state)[3:-2]) == {
-        "layers.0.kernel",
+        "layers.0.weight",
         "layers.0.bias",
-        "layers.1.scale",
+        "layers.1.weight",
         "layers.1.bias",
-        "layers.1.mean",
-        "layers.1.var",
+        "layers.1.running_mean",
+        "layers.1.running_var",
+        "layers.1.num_batches_tracked",
     }
     jaxnn.load_state_dict(net, state)
 
@@ -248,6 +271,152 @@ def test_placement_is_kept() -> None:
     assert not net.bias.get_value().committed
 
 
+def test_placement_may_be_given(net: jaxnn.Sequential) -> None:
+    mesh = jax.make_mesh((1,), ("model",))
+    parted = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("model"))
+    weights = jaxnn.state_dict(net)
+    abstract = nnx.eval_shape(lambda: make_net(nnx.Rngs(0)))
+    plan = jaxnn.sharding.plan(abstract, [(r"conv\.weight", parted.spec)], mesh)
+    jaxnn.load_state_dict(abstract, weights, sharding=plan)
+    assert abstract.conv.weight.get_value().sharding == parted
+    assert_equal(jaxnn.state_dict(abstract), weights)
+
+    jaxnn.load_state_dict(
+        net, weights, sharding=lambda name: parted if name == "norm.weight" else None
+    )
+    assert net.norm.weight.get_value().sharding == parted
+    assert not net.norm.bias.get_value().committed
+    jaxnn.load_state_dict(net.block, jaxnn.state_dict(net.block), sharding=parted)
+    assert net.block["fc"].weight.get_value().sharding == parted
+    with pytest.raises(TypeError, match="Sharding"):
+        jaxnn.load_state_dict(net, weights, sharding=lambda name: "model")
+
+
+def test_progress_is_shown_on_stderr(
+    net: jaxnn.Sequential, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = jaxnn.state_dict(net)
+    jaxnn.load_state_dict(net, weights)
+    jaxnn.load_state_dict(net, weights, progress=False)
+    assert capsys.readouterr() == ("", "")
+    jaxnn.load_state_dict(net, weights, progress=True)
+    printed = capsys.readouterr()
+    size = sum(array.nbytes for array in weights.values())
+    assert not printed.out
+    assert f"{size}/{size} bytes" in printed.err
+
+
+# What a large file needs, in a process of its own: how its memory grows beyond the mapped pages,
+# while 64 MiB are loaded into one device, and then in parts into two.
+MEMORY = """
+import json, sys, threading, time
+import jax, jax.numpy as jnp, numpy as np
+from flax import nnx
+from safetensors.numpy import save_file
+import jaxnn
+
+def anonymous():
+    lines = open("/proc/self/status").read().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon"))
+
+def growth(load):
+    start, samples, done = anonymous(), [], threading.Event()
+    def sample():
+        while not done.is_set():
+            samples.append(anonymous())
+            time.sleep(0.001)
+    thread = threading.Thread(target=sample)
+    thread.start()
+    load()
+    done.set()
+    thread.join()
+    return (max(samples) - start) / SIZE
+
+def make(rngs):
+    layer = lambda: jaxnn.Linear(1024, 1024, bias=False, rngs=rngs)
+    flax = lambda: nnx.Linear(1024, 1024, use_bias=False, rngs=rngs)
+    return nnx.List([*(layer() for _ in range(8)), *(flax() for _ in range(8))])
+
+class Net(nnx.Module):
+    def __init__(self, rngs):
+        self.layers = make(rngs)
+
+path, SIZE = sys.argv[1], 16 * 1024 * 1024 * 4
+abstract = lambda: nnx.eval_shape(lambda: Net(nnx.Rngs(0)))
+save_file({f"layers.{i}.weight": np.full((1024, 1024), i, np.float32) for i in range(16)}, path)
+jaxnn.load_state_dict(jaxnn.Linear(2, 2, bias=False, rngs=nnx.Rngs(0)), {"weight": np.ones((2, 2))})
+first, second = abstract(), abstract()
+mesh = jax.make_mesh((2,), ("model",))
+parted = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("model"))
+result = {
+    "abstract": growth(lambda: jaxnn.load_state_dict(first, path)),
+    "concrete": growth(lambda: jaxnn.load_state_dict(first, path)),
+    "parted": growth(lambda: jaxnn.load_state_dict(second, path, sharding=parted)),
+}
+for net in (first, second):
+    values = [array[0, 0] for array in jaxnn.state_dict(net).values()]
+    assert values == list(range(16))
+assert {v.get_value().sharding for v in jax.tree.leaves(nnx.state(second), is_leaf=lambda v:
+    isinstance(v, nnx.Variable))} == {parted}
+uneven = nnx.eval_shape(lambda: jaxnn.Linear(2, 3, bias=False, rngs=nnx.Rngs(0)))
+try:
+    jaxnn.load_state_dict(uneven, {"weight": np.ones((3, 2))}, sharding=parted)
+except ValueError as error:
+    assert "weight" in str(error), error
+else:
+    raise AssertionError("3 rows do not go into 2 parts")
+print(json.dumps(result))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's accounts")
+def test_memory_of_a_large_file(tmp_path: Path) -> None:
+    devices = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
+    # What is freed goes back to the system at once, so that its accounts say what is held.
+    memory = {"MALLOC_MMAP_THRESHOLD_": str(2**20)}
+    done = subprocess.run(
+        [sys.executable, "-c", MEMORY, str(tmp_path / "large.safetensors")],
+        capture_output=True,
+        text=True,
+        env=os.environ | devices | memory,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    growth = json.loads(done.stdout)
+    assert 0.5 < growth["abstract"] < 1.3, growth
+    assert growth["concrete"] < 0.3, growth
+    assert 0.5 < growth["parted"] < 1.3, growth
+
+
+def test_an_error_on_the_way_says_what_was_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "model.safetensors"
+    save_file({"weight": np.ones((1, 2)), "bias": np.ones(1)}, path)
+    net = jaxnn.Linear(2, 1, rngs=nnx.Rngs(0))
+    bias = float(net.bias[0])
+    read = StoredArray.read
+    orders = iter([lambda: None, lambda: path.write_bytes(b"")])
+
+    def read_from_failing_disk(array: StoredArray) -> np.ndarray:
+        next(orders)()
+        return read(array)
+
+    monkeypatch.setattr(StoredArray, "read", read_from_failing_disk)
+    with pytest.raises(OSError, match="cut short") as caught:
+        jaxnn.load_state_dict(net, path)
+    assert "had been replaced: weight;" in caught.value.__notes__[0]
+    np.testing.assert_array_equal(net.weight[...], [[1, 1]])
+    assert float(net.bias[0]) == bias
+
+    save_file({"weight": np.zeros((1, 2)), "bias": np.ones(1)}, path)
+    orders = iter([path.unlink])
+    with pytest.raises(FileNotFoundError) as gone:
+        jaxnn.load_state_dict(net, path)
+    assert "unchanged" in gone.value.__notes__[0]
+    np.testing.assert_array_equal(net.weight[...], [[1, 1]])
+
+
 def damaged_files() -> dict[str, bytes]:
     entry = {"dtype": "F32", "shape": [1, 2], "data_offsets": [0, 8]}
     bias = {"dtype": "F32", "shape": [1], "data_offsets": [8, 12]}
@@ -263,8 +432,15 @@ def damaged_files() -> dict[str, bytes]:
         "truncated header": good[:30],
         "too long": good + b"\0",
         "overlap": file({"weight": entry, "bias": bias | {"data_offsets": [4, 8]}}),
+        "outside": file({"weight": entry, "bias": bias | {"data_offsets": [1000, 1004]}}),
+        "backwards": file({"weight": entry, "bias": bias | {"data_offsets": [12, 8]}}),
+        "hole": file({"weight": entry, "bias": bias | {"data_offsets": [12, 16]}}, b"\0" * 16),
         "wrong shape": file({"weight": entry | {"shape": [1, 3]}, "bias": bias}),
         "unknown dtype": file({"weight": entry | {"dtype": "X8"}, "bias": bias}),
+        "one name twice": file({"weight": entry, "bios": bias, "bias": bias}).replace(
+            b"bios", b"bias"
+        ),
+        "no JSON": struct.pack("<Q", 4) + b"{'a}" + b"\0" * 12,
         "huge header": struct.pack("<Q", 2**60) + good[8:],
     }
 
@@ -278,6 +454,111 @@ def test_damaged_safetensors(name: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="safetensors"):
         jaxnn.load_state_dict(net, path)
     assert_equal(jaxnn.state_dict(net), before)
+
+
+class Hostile:
+    """What runs a command where it is unpickled."""
+
+    def __init__(self, command: str) -> None:
+        self.command = command
+
+    def __reduce__(self) -> Any:
+        return os.system, (self.command,)
+
+
+@pytest.mark.parametrize("is_zip", [True, False])
+def test_a_hostile_pickle_does_not_run(is_zip: bool, tmp_path: Path) -> None:
+    trace, path = tmp_path / "trace", tmp_path / "model.pt"
+    content = {"weight": torch.ones(1, 2), "bias": Hostile(f"touch {trace}")}
+    torch.save(content, path, _use_new_zipfile_serialization=is_zip)
+    net = jaxnn.Linear(2, 1, rngs=nnx.Rngs(0))
+    before = jaxnn.state_dict(net)
+    with pytest.raises(ValueError, match=r"weights_only=True.*system"):
+        jaxnn.load_state_dict(net, path)
+    assert not trace.exists()
+    assert_equal(jaxnn.state_dict(net), before)
+    # The file does what it is said to do.
+    torch.load(path, weights_only=False)
+    assert trace.exists()
+
+
+def test_a_file_of_torch_that_was_cut_short(tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    torch.save({"weight": torch.ones(1, 2), "bias": torch.ones(1)}, path)
+    whole = path.read_bytes()
+    net = jaxnn.Linear(2, 1, rngs=nnx.Rngs(0))
+    for length in (0, 10, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        with pytest.raises(ValueError, match=str(path)):
+            jaxnn.load_state_dict(net, path)
+
+
+def test_damaged_index(tmp_path: Path) -> None:
+    index = tmp_path / "model.safetensors.index.json"
+    net = jaxnn.Linear(2, 1, rngs=nnx.Rngs(0))
+    save_file({"weight": np.ones((1, 2))}, tmp_path / "a.safetensors")
+    index.write_text(json.dumps({"weight_map": {"weight": "a.safetensors", "bias": "b.bin"}}))
+    with pytest.raises(FileNotFoundError, match=r"b\.bin"):
+        jaxnn.load_state_dict(net, index)
+    names = {"weight": "a.safetensors", "bias": "a.safetensors"}
+    index.write_text(json.dumps({"weight_map": names}))
+    with pytest.raises(ValueError, match="bias"):
+        jaxnn.load_state_dict(net, tmp_path)
+    for text in ("", "[]", "{}", '{"weight_map": 3}'):
+        index.write_text(text)
+        with pytest.raises(ValueError, match="no index"):
+            jaxnn.load_state_dict(net, index)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(ValueError, match="no file of weights"):
+        jaxnn.load_state_dict(net, empty)
+
+
+def test_a_wrong_shape_in_a_file_reads_no_values(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "model.safetensors"
+    save_file({"weight": np.ones((2, 1)), "bias": np.ones(1)}, path)
+    monkeypatch.setattr(StoredArray, "read", lambda array: pytest.fail("was read"))
+    net = jaxnn.Linear(2, 1, rngs=nnx.Rngs(0))
+    before = jaxnn.state_dict(net)
+    with pytest.raises(ValueError, match=r"weight: has shape \(1, 2\) in the model, \(2, 1\)"):
+        jaxnn.load_state_dict(net, path)
+    assert_equal(jaxnn.state_dict(net), before)
+
+
+def test_arrays_without_values_are_refused() -> None:
+    net = jaxnn.Linear(2, 1, bias=False, rngs=nnx.Rngs(0))
+    abstract = nnx.eval_shape(lambda: jaxnn.Linear(2, 1, bias=False, rngs=nnx.Rngs(0)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the end of quantized tensors
+        quantized = torch.quantize_per_tensor(torch.ones(1, 2), 0.1, 0, torch.qint8)
+    for value in (torch.ones(1, 2, device="meta"), abstract.weight, quantized):
+        before = jaxnn.state_dict(net)
+        with pytest.raises(ValueError, match=r"holds no values|dequantize"):
+            jaxnn.load_state_dict(net, {"weight": value})
+        assert_equal(jaxnn.state_dict(net), before)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32", "complex64"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_is_reported(dtype: str, value: float) -> None:
+    net = jaxnn.ParameterList([jnp.ones(3, dtype), jnp.ones(0, dtype), jnp.ones(2, dtype)])
+    state = jaxnn.state_dict(net)
+    state["0"][1] = value
+    assert jaxnn.load_state_dict(net, state).non_finite == ["0"]
+
+
+@pytest.mark.parametrize("spaces", range(4))
+def test_arrays_in_a_file_need_no_alignment(spaces: int, tmp_path: Path) -> None:
+    entry = {"dtype": "F32", "shape": [1, 2], "data_offsets": [0, 8]}
+    header = json.dumps({"weight": entry}).encode() + b" " * spaces
+    path = tmp_path / "model.safetensors"
+    data = np.array([1.5, 2.5], np.float32).tobytes()
+    path.write_bytes(struct.pack("<Q", len(header)) + header + data)
+    net = jaxnn.Linear(2, 1, bias=False, rngs=nnx.Rngs(0))
+    jaxnn.load_state_dict(net, path)
+    np.testing.assert_array_equal(net.weight[...], [[1.5, 2.5]])
 
 
 def test_refused_sources(tmp_path: Path, net: jaxnn.Sequential) -> None:

@@ -6,6 +6,7 @@ import json
 import math
 import zipfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -39,11 +40,44 @@ _SAFETENSORS_DTYPES: dict[str, Any] = {
 }
 
 
+@dataclass(frozen=True)
+class StoredArray:
+    """An array in a file, mapped into memory each time that it is read.
+
+    Attributes:
+        path: the file.
+        offset: where in the file its bytes begin.
+        shape: its shape.
+        dtype: its dtype.
+    """
+
+    path: Path
+    offset: int
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    def read(self) -> np.ndarray:
+        """Return the array, as pages of the file.
+
+        Raises:
+            OSError: if the file is gone, or shorter than it was.
+        """
+        size = math.prod(self.shape) * self.dtype.itemsize
+        # Pages beyond the end of a file would end the process.
+        if self.path.stat().st_size < self.offset + size:
+            raise OSError(f"{self.path} has been cut short since it was opened")
+        if not size:
+            return np.empty(self.shape, self.dtype)
+        data = np.asarray(np.memmap(self.path, np.uint8, "r", self.offset, (size,)))
+        return data.view(self.dtype).reshape(self.shape)
+
+
 def read_weights(source: Any) -> Mapping[str, Any]:
     """Return the weights of `source`, by name: a mapping, or the path of a file or directory.
 
-    Files are mapped into memory where their format allows it, and fully checked: a safetensors
-    file's names, dtypes, shapes and offsets must account for every byte.
+    The arrays stay in their files where the format allows it, as `StoredArray` or as PyTorch's
+    mapped tensors. A safetensors file's names, dtypes, shapes and offsets must account for every
+    byte.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -64,13 +98,38 @@ def read_weights(source: Any) -> Mapping[str, Any]:
 
 def is_array(value: Any) -> bool:
     """Whether `as_numpy` can convert `value`."""
-    return isinstance(value, (np.ndarray, np.generic, jax.Array, nnx.Variable)) or _is_tensor(value)
+    known = (np.ndarray, np.generic, jax.Array, nnx.Variable, StoredArray)
+    return isinstance(value, known) or _is_tensor(value)
+
+
+def describe(value: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Return the shape and dtype of an array of any library, without reading its values.
+
+    Raises:
+        ValueError: if it is no array, has a dtype that NumPy lacks, or holds no values.
+    """
+    if not is_array(value):
+        raise ValueError(f"must be an array, got {type(value).__name__}")
+    array = value.get_value() if isinstance(value, nnx.Variable) else value
+    if not _is_tensor(array):
+        if not isinstance(array, (np.ndarray, np.generic, jax.Array, StoredArray)):
+            raise ValueError(f"a variable that holds a {type(array).__name__} holds no values")
+        return tuple(array.shape), np.dtype(array.dtype)
+    if array.is_meta:
+        raise ValueError("a tensor on torch's meta device holds no values")
+    name = str(array.dtype).removeprefix("torch.")
+    try:
+        return tuple(array.shape), np.dtype(getattr(ml_dtypes, name, name))
+    except TypeError as error:
+        raise ValueError(f"has torch's dtype {name}, unknown to NumPy; dequantize it") from error
 
 
 def as_numpy(value: Any) -> np.ndarray:
     """Return an array of NumPy, JAX or PyTorch as one of NumPy, without a copy where possible."""
     if isinstance(value, nnx.Variable):
         value = value[...]
+    if isinstance(value, StoredArray):
+        return value.read()
     return _tensor_as_numpy(value) if _is_tensor(value) else np.asarray(value)
 
 
@@ -122,9 +181,10 @@ def _tensor_as_numpy(tensor: Any) -> np.ndarray:
     tensor = tensor.resolve_conj().resolve_neg()
     name = str(tensor.dtype).removeprefix("torch.")
     if not hasattr(ml_dtypes, name):
-        return tensor.numpy()
+        return np.asarray(tensor.numpy())
     carrier = {1: torch.uint8, 2: torch.int16}[tensor.element_size()]
-    return tensor.contiguous().view(carrier).numpy().view(np.dtype(getattr(ml_dtypes, name)))
+    bits: np.ndarray = tensor.contiguous().view(carrier).numpy()
+    return bits.view(np.dtype(getattr(ml_dtypes, name)))
 
 
 def _unnest(weights: Mapping[Any, Any], origin: str) -> Mapping[str, Any]:
@@ -186,6 +246,8 @@ def _read_index(path: Path) -> Mapping[str, Any]:
     for file in sorted(set(files.values())):
         if Path(file).name != file:
             raise ValueError(f"{path}: {file!r} does not lie beside the index")
+        if not (path.parent / file).exists():
+            raise FileNotFoundError(f"{path} names {file}, which is not there")
         shards[file] = _read_path(path.parent / file)
     absent = [name for name, file in files.items() if name not in shards[file]]
     if absent:
@@ -193,7 +255,7 @@ def _read_index(path: Path) -> Mapping[str, Any]:
     return {name: shards[file][name] for name, file in files.items()}
 
 
-def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
+def _read_safetensors(path: Path) -> dict[str, StoredArray]:
     try:
         # Opening checks the header against the file's size, without reading the arrays.
         with safe_open(path, framework="numpy"):
@@ -202,11 +264,10 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
         raise ValueError(f"{path} is no valid safetensors file: {error}") from error
     with path.open("rb") as file:
         header_size = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(header_size))
-    header.pop("__metadata__", None)
-    start = 8 + header_size
-    has_data = path.stat().st_size > start
-    data = np.memmap(path, np.uint8, "r", start) if has_data else np.empty(0, np.uint8)
+        pairs = json.loads(file.read(header_size), object_pairs_hook=lambda pairs: pairs)
+    header = {name: dict(entry) for name, entry in pairs if name != "__metadata__"}
+    if len({name for name, _ in pairs}) < len(pairs):
+        raise ValueError(f"{path} is no valid safetensors file: its header says one name twice")
     arrays = {}
     for name, entry in header.items():
         if entry["dtype"] not in _SAFETENSORS_DTYPES:
@@ -215,7 +276,7 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
         begin, end = entry["data_offsets"]
         if end - begin != math.prod(entry["shape"]) * dtype.itemsize:
             raise ValueError(f"{path}: the offsets of {name!r} do not fit its shape")
-        arrays[name] = data[begin:end].view(dtype).reshape(entry["shape"])
+        arrays[name] = StoredArray(path, 8 + header_size + begin, tuple(entry["shape"]), dtype)
     return arrays
 
 
@@ -227,11 +288,12 @@ def _read_torch(path: Path) -> Mapping[str, Any]:
             path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
         )
     except Exception as error:
-        # torch's message goes on to advise reading the file with its code, which is never done.
-        text = str(error).rpartition("WeightsUnpickler error:")[2].strip() or repr(error)
+        # torch's own message advises to run the file's code; what was wrong is in the first
+        # sentence of the error before it.
+        reason = str(error.__context__ or error).split(". ")[0].strip() or repr(error)
         raise ValueError(
             f"{path} cannot be read as weights alone (torch.load with weights_only=True): "
-            f"{text.splitlines()[0]}; save its state_dict() again, or convert it to .safetensors"
+            f"{reason.rstrip('.')}; save its state_dict() again, or convert it to .safetensors"
         ) from error
     if not isinstance(loaded, Mapping):
         raise ValueError(f"{path} holds a {type(loaded).__name__}, no mapping of names to tensors")

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import re
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
 from ..modules._lazy import LazyModule
 from ..modules._module import Frozen, Module, NonPersistent, ordered_attributes
 from .checkpoint import as_numpy, is_array, read_weights
-
-Rename = Mapping[str, str] | Callable[[str], str | None] | Sequence[tuple[str, str]]
+from .flax_layers import entries_of
+from .layout import Entry
+from .placement import Shardings, check_value, place, progress_bar, sharding_of, size_of
+from .rename import Rename, rename_keys
 
 # What a run leaves behind, and no weights.
 _TRANSIENT = (nnx.RngState, nnx.Intermediate, nnx.Cache, NonPersistent)
@@ -26,21 +25,24 @@ _TRANSIENT = (nnx.RngState, nnx.Intermediate, nnx.Cache, NonPersistent)
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What `load_state_dict` found.
+    """What `load_state_dict` found. Printed, it is a summary.
 
     Attributes:
         missing_keys: the model's keys that the source lacks.
         unexpected_keys: the source's keys (renamed) that the model lacks.
         renamed: the source's keys that were renamed, with their new names.
-        transposed: the keys whose arrays were transposed, for layers with another layout.
+        transposed: the keys whose arrays lie otherwise in the model: transposed, flipped, parted,
+            joined.
         non_finite: the keys whose values, as loaded, contain NaN or infinity.
+        filled: the keys that were loaded.
 
     Example:
         >>> from flax import nnx
         >>> import jaxnn
-        >>> net = jaxnn.Linear(2, 1, rngs=nnx.Rngs(0))
-        >>> jaxnn.load_state_dict(net, jaxnn.state_dict(net)).missing_keys
-        []
+        >>> net = nnx.Linear(2, 1, rngs=nnx.Rngs(0))
+        >>> print(jaxnn.load_state_dict(net, jaxnn.state_dict(net)))
+        filled 2: weight, bias
+        transposed 1: weight
     """
 
     missing_keys: list[str] = field(default_factory=list)
@@ -48,6 +50,29 @@ class LoadReport:
     renamed: dict[str, str] = field(default_factory=dict)
     transposed: list[str] = field(default_factory=list)
     non_finite: list[str] = field(default_factory=list)
+    filled: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        groups = {
+            "filled": self.filled,
+            "missing": self.missing_keys,
+            "unexpected": self.unexpected_keys,
+            "renamed": [f"{old} -> {new}" for old, new in self.renamed.items()],
+            "transposed": self.transposed,
+            "not finite": self.non_finite,
+        }
+        lines = [
+            f"{name} {len(keys)}: {_some(keys)}"
+            for name, keys in groups.items()
+            if keys or name == "filled"
+        ]
+        return "\n".join(lines)
+
+
+def _some(keys: Sequence[str], limit: int = 8) -> str:
+    if not keys:
+        return "nothing"
+    return ", ".join(keys[:limit]) + (", ..." if len(keys) > limit else "")
 
 
 def state_dict(module: nnx.Module) -> dict[str, np.ndarray]:
@@ -56,6 +81,10 @@ def state_dict(module: nnx.Module) -> dict[str, np.ndarray]:
     In torch's order: a module's own parameters, its own buffers, then its children, each in the
     order of registration. A variable that is shared appears under each of its names. Random number
     state, `jaxnn.NonPersistent` buffers, caches and intermediates are no part of it.
+
+    The layers of Flax itself (nnx.Linear, nnx.Conv ...) have the names and the layout of torch's
+    layers here: their kernels are weights, transposed. What Flax does not hold is zero: the number
+    of batches of nnx.BatchNorm, and the second bias of a recurrent cell.
 
     Args:
         module: any nnx.Module; the names are the paths of its attributes.
@@ -75,7 +104,13 @@ def state_dict(module: nnx.Module) -> dict[str, np.ndarray]:
         >>> list(jaxnn.state_dict(net))
         ['0.running_mean', '0.running_var', '0.num_batches_tracked']
     """
-    return {key: _export(key, variable) for key, variable in named_variables(module)}
+    return {
+        key: np.array(array, order="C")
+        for entry in named_entries(module)
+        for key, array in entry.to_torch(
+            [_export(name, variable) for name, variable in entry.variables.items()]
+        ).items()
+    }
 
 
 def load_state_dict(
@@ -83,11 +118,21 @@ def load_state_dict(
     source: Mapping[str, Any] | str | PathLike[str],
     strict: bool = True,
     rename: Rename | None = None,
+    *,
+    sharding: Shardings | None = None,
+    progress: bool | None = None,
 ) -> LoadReport:
     """Load parameters and buffers into a module, all or nothing.
 
-    Everything is checked before the first write; on any error the module is as it was. The module
-    keeps its dtypes and the placement of its arrays; values are cast as torch's `copy_` does.
+    Names, shapes, dtypes and the integrity of files are checked before the first write; on any
+    error the module is as it was. Then the arrays are read from their files and replaced one after
+    the other, so that memory holds the model and one array more. Should reading fail on the way,
+    the error's note says what has been replaced by then.
+
+    The module keeps its dtypes, and the placement of its arrays unless `sharding` is given; values
+    are cast as torch's `copy_` does. Layers of Flax itself (nnx.Linear, nnx.Conv,
+    nnx.MultiHeadAttention ...) are filled under torch's names, from torch's layout; one that has
+    other layers in it also under theirs ("query.weight"), where the source has nothing else of it.
 
     Args:
         module: any nnx.Module, also an abstract one (nnx.eval_shape).
@@ -99,15 +144,22 @@ def load_state_dict(
         rename: how the source's names become the model's: a mapping from names, or from prefixes
             that end at a dot, to their replacements; a function, which may return None to leave a
             name out; or a list of pairs (pattern, replacement) for re.sub.
+        sharding: where the arrays go: a jax.sharding.Sharding, or a function to one from the name
+            of a variable in the tree ("0.kernel"), such as a `jaxnn.sharding.Plan`; where it
+            returns None, the array stays where it is.
+        progress: whether a bar on stderr shows how much is loaded; by default, where stderr is a
+            terminal and the weights are large.
 
     Returns:
         What was found, as a LoadReport.
 
     Raises:
         ValueError: if a shape differs; if names are missing or unexpected and `strict` is set; if
-            two names become one; if a value cannot be held; if a file is damaged.
-        TypeError: if the source is neither a mapping nor a path, or a value is no array.
+            two names become one; if a value or a layer cannot hold what is given; if a sharding
+            does not divide a shape; if a file is damaged.
+        TypeError: if the source is neither a mapping nor a path, or `sharding` gives no Sharding.
         FileNotFoundError: if there is no such file.
+        OSError: if a file cannot be read, or has been cut short since it was opened.
 
     Source: torch.nn.Module.load_state_dict.
 
@@ -122,43 +174,110 @@ def load_state_dict(
         >>> net.weight[...], report.renamed
         (Array([[1., 2.]], dtype=float32), {'fc.weight': 'weight'})
     """
-    weights, renamed = _rename(read_weights(source), rename)
+    weights, renamed = rename_keys(read_weights(source), rename)
     built = _build_lazy_modules(module, weights)
-    variables = dict(named_variables(module))
+    entries = list(named_entries(module, given=weights.keys()))
     for prefix, (_, becoming) in built.items():
-        variables |= {prefix + name: item for name, item in named_variables(becoming)}
+        entries += named_entries(becoming, prefix)
     versions = getattr(source, "_metadata", None)
 
-    missing = _missing(variables, weights, versions)
-    unexpected = [key for key in weights if key not in variables]
+    missing = _missing(entries, weights, versions)
+    known = {key for entry in entries for key in entry.keys}
+    unexpected = [key for key in weights if key not in known]
     problems = _name_problems(missing, unexpected) if strict else []
-
-    arrays: dict[str, np.ndarray] = {}
-    for key, variable in variables.items():
-        if key in weights:
-            try:
-                arrays[key] = _convert(weights[key], _array_of(key, variable))
-            except ValueError as error:
-                problems.append(f"{key}: {error}")
+    given = [entry for entry in entries if all(key in weights for key in entry.keys)]
+    shardings = {}
+    for entry in given:
+        try:
+            _check_entry(entry, weights)
+            for name, variable in entry.variables.items():
+                shardings[name] = sharding_of(name, variable, sharding)
+        except ValueError as error:
+            problems.append(f"{', '.join(entry.keys)}: {error}")
     if problems:
         raise ValueError(
             f"cannot load the weights into {type(module).__name__}, which is unchanged:\n  "
             + "\n  ".join(problems)
         )
 
-    non_finite = [key for key, array in arrays.items() if not _is_finite(array)]
-    values = {key: _place(array, variables[key]) for key, array in arrays.items()}
     for lazy, becoming in built.values():
         lazy.become(becoming)
-    for key, value in values.items():
-        variables[key].set_value(value)
-    return LoadReport(missing, unexpected, renamed, [], non_finite)
+    non_finite = _fill(given, weights, shardings, progress)
+    filled = [entry for entry in given if entry.variables]
+    transposed = [entry for entry in filled if not entry.is_plain]
+    return LoadReport(missing, unexpected, renamed, _keys(transposed), non_finite, _keys(filled))
+
+
+def _keys(entries: Sequence[Entry]) -> list[str]:
+    return [key for entry in entries for key in entry.keys]
+
+
+def _check_entry(entry: Entry, weights: Mapping[str, Any]) -> None:
+    for name, variable in entry.variables.items():
+        _array_of(name, variable)
+    if not entry.variables:
+        return
+    # The narrowest of the dtypes; they differ only where a user has changed one.
+    dtype = next(iter(entry.variables.values())).get_value().dtype
+    for key, shape in zip(entry.keys, entry.shapes(), strict=True):
+        check_value(weights[key], shape, dtype)
+    if len(entry.keys) > 1:
+        # Arrays that are joined are biases, which are small.
+        entry.join.join([as_numpy(weights[key]) for key in entry.keys])
+
+
+def _fill(
+    entries: Sequence[Entry],
+    weights: Mapping[str, Any],
+    shardings: Mapping[str, jax.sharding.Sharding | None],
+    progress: bool | None,
+) -> list[str]:
+    """Replace the arrays one after the other, and return the keys that are not finite."""
+    non_finite: list[str] = []
+    replaced: list[str] = []
+    total = sum(size_of(weights[key]) for key in _keys(entries))
+    try:
+        with progress_bar(total, progress) as advance:
+            for entry in entries:
+                given = [weights[key] for key in entry.keys]
+                if not _fill_entry(entry, given, shardings, replaced):
+                    non_finite += entry.keys
+                advance(sum(size_of(value) for value in given))
+    except BaseException as error:
+        names = ", ".join(replaced)
+        error.add_note(
+            f"loading stopped after these arrays had been replaced: {names}; the others are as "
+            "they were"
+            if replaced
+            else "loading stopped before any array was replaced: the model is unchanged"
+        )
+        raise
+    return non_finite
+
+
+def _fill_entry(
+    entry: Entry,
+    given: Sequence[Any],
+    shardings: Mapping[str, jax.sharding.Sharding | None],
+    replaced: list[str],
+) -> bool:
+    """Replace an entry's arrays, noting the names in `replaced`; return whether all are finite."""
+    arrays = [
+        as_numpy(value).reshape(shape) for value, shape in zip(given, entry.shapes(), strict=True)
+    ]
+    all_finite = True
+    for name, array in entry.from_torch(arrays):
+        variable = entry.variables[name]
+        value, is_finite = place(array, variable.get_value().dtype, shardings[name])
+        variable.set_value(value)
+        replaced.append(name)
+        all_finite = all_finite and is_finite
+    return all_finite
 
 
 def named_variables(module: nnx.Module) -> Iterator[tuple[str, nnx.Variable[Any]]]:
-    """Yield the variables that a state dict holds, under their names and in its order."""
-    if not isinstance(module, nnx.Module):
-        raise TypeError(f"`module` must be an nnx.Module, got {type(module).__name__}")
+    """Yield the variables that a state dict holds, under their names in the tree."""
+    _check_module(module)
     tied = getattr(module, "_tied", ())
     if not tied:
         yield from _walk(module, "", ())
@@ -171,6 +290,47 @@ def named_variables(module: nnx.Module) -> Iterator[tuple[str, nnx.Variable[Any]
             yield key, stored[first]
 
 
+def named_entries(
+    module: nnx.Module, prefix: str = "", given: Collection[str] = ()
+) -> Iterator[Entry]:
+    """Yield the entries of a state dict, in its order.
+
+    Args:
+        module: any nnx.Module.
+        prefix: what stands before all names, with its dot.
+        given: the names of a source, which may have the layers inside one of Flax's layers
+            ("attention.query.weight") instead of torch's whole ("attention.in_proj_weight").
+    """
+    _check_module(module)
+    if getattr(module, "_tied", ()):
+        for name, variable in named_variables(module):
+            yield Entry((name,), {name: variable})
+        return
+    claimed: set[str] = set()
+    for above, node in _nodes(module, prefix, ()):
+        entries = list(entries_of(node, above))
+        # A layer inside another, as a gate's, may be spoken for by the outer one's rule.
+        for entry in () if _is_in_parts(entries, given) else entries:
+            if not entry.variables or not claimed.issuperset(entry.variables):
+                claimed.update(entry.variables)
+                yield entry
+        for name, variable in _own_variables(node):
+            path = above + name
+            if path not in claimed:
+                yield Entry((path,), {path: variable})
+
+
+def _is_in_parts(entries: Sequence[Entry], given: Collection[str]) -> bool:
+    """Whether a source names the layers inside a layer, and nothing of the whole."""
+    inner = {f"{name.rpartition('.')[0]}.weight" for entry in entries for name in entry.variables}
+    return not any(key in given for key in _keys(entries)) and any(key in given for key in inner)
+
+
+def _check_module(module: Any) -> None:
+    if not isinstance(module, nnx.Module):
+        raise TypeError(f"`module` must be an nnx.Module, got {type(module).__name__}")
+
+
 def _first_name(key: str, tied: Sequence[tuple[str, str]]) -> str:
     for alias, first in tied:
         if key == alias or key.startswith(f"{alias}."):
@@ -178,22 +338,31 @@ def _first_name(key: str, tied: Sequence[tuple[str, str]]) -> str:
     return key
 
 
+def _nodes(node: Any, prefix: str, above: tuple[int, ...]) -> Iterator[tuple[str, Any]]:
+    """Yield a node and all below it, each after the one that it is in, with their prefixes."""
+    if id(node) in above:
+        return
+    yield prefix, node
+    for name, member in _members(node):
+        if isinstance(member, (nnx.Pytree, list, tuple, dict)):
+            yield from _nodes(member, f"{prefix}{name}.", (*above, id(node)))
+
+
 def _walk(
     node: Any, prefix: str, above: tuple[int, ...]
 ) -> Iterator[tuple[str, nnx.Variable[Any]]]:
-    if id(node) in above:
-        return
-    members = _members(node)
+    for prefix_of_child, child in _nodes(node, prefix, above):
+        for name, variable in _own_variables(child):
+            yield prefix_of_child + name, variable
+
+
+def _own_variables(node: Any) -> list[tuple[str, nnx.Variable[Any]]]:
     variables = [
         (name, member)
-        for name, member in members
+        for name, member in _members(node)
         if isinstance(member, nnx.Variable) and not isinstance(member, _TRANSIENT)
     ]
-    for name, variable in sorted(variables, key=lambda pair: not _is_parameter(pair[1])):
-        yield prefix + name, variable
-    for name, member in members:
-        if isinstance(member, (nnx.Pytree, list, tuple, dict)):
-            yield from _walk(member, f"{prefix}{name}.", (*above, id(node)))
+    return sorted(variables, key=lambda pair: not _is_parameter(pair[1]))
 
 
 def _build_lazy_modules(
@@ -230,7 +399,7 @@ def _export(key: str, variable: nnx.Variable[Any]) -> np.ndarray:
     value = _array_of(key, variable)
     if isinstance(value, jax.ShapeDtypeStruct):
         raise TypeError(f"the variable {key} is abstract: it has a shape, but no values yet")
-    array = np.array(value)
+    array = np.asarray(value)
     is_default_int = array.dtype == np.int32 and not jax.config.read("jax_enable_x64")
     if isinstance(variable, nnx.BatchStat) and is_default_int:
         return array.astype(np.int64)
@@ -244,60 +413,22 @@ def _array_of(key: str, variable: nnx.Variable[Any]) -> Any:
     return value
 
 
-def _rename(
-    weights: Mapping[str, Any], rename: Rename | None
-) -> tuple[Mapping[str, Any], dict[str, str]]:
-    if rename is None:
-        return weights, {}
-    function = _rename_function(rename)
-    names = {key: function(key) for key in weights}
-    kept = {key: name for key, name in names.items() if name is not None}
-    clashes = [name for name, count in Counter(kept.values()).items() if count > 1]
-    if clashes:
-        sources = {name: [key for key in kept if kept[key] == name] for name in clashes}
-        raise ValueError(f"`rename` gives several keys one name: {sources}")
-    renamed = {key: name for key, name in kept.items() if key != name}
-    return {name: weights[key] for key, name in kept.items()}, renamed
-
-
-def _rename_function(rename: Rename) -> Callable[[str], str | None]:
-    if callable(rename):
-        return rename
-    if isinstance(rename, Mapping):
-        return lambda key: _replace_prefix(key, rename)
-    pairs = [(re.compile(pattern), replacement) for pattern, replacement in rename]
-
-    def substitute(key: str) -> str:
-        for pattern, replacement in pairs:
-            key = pattern.sub(replacement, key)
-        return key
-
-    return substitute
-
-
-def _replace_prefix(key: str, replacements: Mapping[str, str]) -> str:
-    if key in replacements:
-        return replacements[key]
-    # The longest prefix wins, so that an exception to a rule can be told.
-    for prefix in sorted(replacements, key=len, reverse=True):
-        dotted = prefix if prefix.endswith(".") or not prefix else f"{prefix}."
-        if key.startswith(dotted):
-            new = replacements[prefix]
-            return (new if not new or new.endswith(".") else f"{new}.") + key[len(dotted) :]
-    return key
-
-
 def _missing(
-    variables: Mapping[str, nnx.Variable[Any]],
-    weights: Mapping[str, Any],
-    versions: Mapping[str, Any] | None,
+    entries: Sequence[Entry], weights: Mapping[str, Any], versions: Mapping[str, Any] | None
 ) -> list[str]:
     # A file of safetensors holds a shared array under one of its names only.
-    loaded = {id(variable) for key, variable in variables.items() if key in weights}
+    loaded = {
+        id(variable)
+        for entry in entries
+        if all(key in weights for key in entry.keys)
+        for variable in entry.variables.values()
+    }
     return [
         key
-        for key, variable in variables.items()
-        if id(variable) not in loaded and not _is_optional(key, versions)
+        for entry in entries
+        if not all(id(variable) in loaded for variable in entry.variables.values())
+        for key in entry.keys
+        if key not in weights and not _is_optional(key, versions)
     ]
 
 
@@ -322,34 +453,3 @@ def _name_problems(missing: list[str], unexpected: list[str]) -> list[str]:
     if problems:
         problems.append("(rename= changes the source's names; strict=False loads what matches)")
     return problems
-
-
-def _convert(value: Any, wanted: Any) -> np.ndarray:
-    """Return a private copy of `value` with the shape and dtype of the array `wanted`."""
-    if not is_array(value):
-        raise ValueError(f"must be an array, got {type(value).__name__}")
-    array = as_numpy(value)
-    if wanted.shape == () and array.shape == (1,):
-        array = array[0]
-    if array.shape != wanted.shape:
-        raise ValueError(f"has shape {wanted.shape} in the model, {array.shape} in the source")
-    if array.dtype.kind == "c" and not jnp.issubdtype(wanted.dtype, jnp.complexfloating):
-        raise ValueError(f"is {wanted.dtype} in the model, but complex in the source")
-    # An overflow to infinity is reported, not warned of; so is a NaN.
-    with np.errstate(over="ignore", invalid="ignore"):
-        converted = np.array(array, dtype=wanted.dtype)
-    is_integer = jnp.issubdtype(wanted.dtype, jnp.integer) and array.dtype.kind in "iu"
-    if is_integer and not np.array_equal(converted, array):
-        raise ValueError(f"has values that {wanted.dtype} cannot hold")
-    return converted
-
-
-def _is_finite(array: np.ndarray) -> bool:
-    return not jnp.issubdtype(array.dtype, jnp.inexact) or bool(np.isfinite(array).all())
-
-
-def _place(array: np.ndarray, variable: nnx.Variable[Any]) -> jax.Array:
-    """Put an array where the variable's present value is."""
-    present = variable.get_value()
-    is_committed = isinstance(present, jax.Array) and present.committed
-    return jax.device_put(array, present.sharding) if is_committed else jnp.asarray(array)
