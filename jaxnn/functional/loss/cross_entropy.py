@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Float, Int, Num
 
 from ..._checks import (
@@ -188,7 +189,9 @@ def _from_classes(
     chosen = pick(wide, target, axis) - largest
     loss = over_targets(jnp.where(counts, partition - chosen, 0) * weights, weights, reduction)
     if is_smooth:
-        smooth = _weighted_sum(jnp.expand_dims(partition, axis) - below, weight, axis)
+        # All differences again behind the barrier, since what two sums share is held in memory.
+        again = wide - jnp.expand_dims(lax.optimization_barrier(largest), axis)
+        smooth = _weighted_sum(jnp.expand_dims(partition, axis) - again, weight, axis)
         smooth = over_targets(jnp.where(counts, smooth, 0), weights, reduction)
         share = jnp.maximum(jnp.asarray(label_smoothing).astype(dtype), 0)
         loss = (1 - share) * loss + share / classes * smooth
@@ -215,7 +218,7 @@ def _from_probabilities(
 
 def _below_largest(input: jax.Array, axis: int) -> tuple[jax.Array, jax.Array]:
     """Return the largest logit along the axis, a constant, and all logits less that."""
-    largest = jax.lax.stop_gradient(input).max(axis, initial=-jnp.inf)
+    largest = lax.stop_gradient(input).max(axis, initial=-jnp.inf)
     return largest, input - jnp.expand_dims(largest, axis)
 
 
