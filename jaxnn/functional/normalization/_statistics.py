@@ -11,6 +11,10 @@ import jax.numpy as jnp
 from jax import lax
 
 
+# Up to this many elements, a second sum costs nothing.
+_SHORT = 2**14
+
+
 def along(vector: jax.Array, like: jax.Array, dim: int = 1) -> jax.Array:
     """Return the vector in the shape of `like`, along dimension `dim`."""
     return lax.broadcast_in_dim(vector, like.shape, (dim,))
@@ -65,7 +69,11 @@ def _statistics(input: jax.Array, dim: int, dtype: Any, names: tuple[str, ...]) 
     # and both moments are taken of the rest.
     (shift,) = _means((x,), dim, count, names)
     centred = x - along(shift, x, dim)
-    offset, square = _means((centred, centred * centred), dim, count, names)
+    squares = centred * centred
+    offset, square = _means((centred, squares), dim, count, names)
+    if isinstance(x.size, int) and x.size <= _SHORT:
+        # XLA adds so few one by one, which rounds in one direction; what is left over is small.
+        square = square + _means((squares - along(square, x, dim),), dim, count, names)[0]
     var = square - offset * offset
     return Statistics(shift, offset, var, var * (count / (count - 1)))
 
