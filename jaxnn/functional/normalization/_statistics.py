@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-
 # Up to this many elements, a second sum costs nothing.
 _SHORT = 2**14
 
