@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from . import expression
-from .tensors import SMALLEST, UNIT_ROUNDOFF, cast, is_float
+from .tensors import PROFILES, SMALLEST, UNIT_ROUNDOFF, cast, is_float
 
 CALIBRATION = 3.0
 FLOOR = 8.0
@@ -99,8 +99,12 @@ def compare(
     kind: str,
     argument: float = 0.0,
     accumulate: str | None = None,
+    profile: str = "float32",
 ) -> Difference | None:
-    """The first difference between ``got`` and the oracle under an accuracy class, or None."""
+    """The first difference between ``got`` and the oracle under an accuracy class, or None.
+
+    ``profile`` is how precise the products of float32 are on the device.
+    """
     oracle = reference.oracle
     accepted = ("int32", "int64") if dtype == "index" else (dtype,)
     if got.dtype.name not in accepted and (got.dtype.name, dtype) != ("int32", "int64"):
@@ -121,7 +125,7 @@ def compare(
         return _first(what, got, wanted, ~same, None)
     with np.errstate(invalid="ignore"):
         error = np.where(np.isfinite(values) & np.isfinite(oracle), np.abs(values - oracle), np.inf)
-    bound = _bound(reference, dtype, kind, argument, accumulate)
+    bound = _bound(reference, dtype, kind, argument, accumulate, PROFILES[profile])
     # A result that rounds over the largest finite number may be infinite on either side.
     wrong = ~same & (error > bound)
     if kind == "calibrated" and wrong.any():
@@ -132,20 +136,28 @@ def compare(
 
 
 def _bound(
-    reference: Reference, dtype: str, kind: str, argument: float, accumulate: str | None
+    reference: Reference,
+    dtype: str,
+    kind: str,
+    argument: float,
+    accumulate: str | None,
+    products: float,
 ) -> np.ndarray:
     u = UNIT_ROUNDOFF[dtype]
+    inner = UNIT_ROUNDOFF[accumulate or dtype]
+    if "float32" in (dtype, accumulate):
+        inner = max(inner, products)
     size = np.abs(np.where(np.isfinite(reference.oracle), reference.oracle, 0.0)).astype(np.float64)
     if kind == "ulp":
         unit = 2 * u * 2.0 ** np.floor(np.log2(np.maximum(size, 2.0**-1000)))
         return argument * np.maximum(unit, SMALLEST[dtype])
     if kind in ("dot", "sum"):
         assert reference.magnitude is not None, "dot needs the sum over absolute values"
-        inner = UNIT_ROUNDOFF[accumulate or dtype]
         rounding = 0.0 if inner == u else 2 * u * size
         return 2 * argument * inner * reference.magnitude + rounding + SMALLEST[dtype]
     largest = size.max(initial=0.0)
-    return np.full(size.shape, max(FLOOR * u * largest, SMALLEST[dtype]))
+    floor = FLOOR * max(u, inner) * largest
+    return np.full(size.shape, max(floor, SMALLEST[dtype]))
 
 
 def _first(

@@ -25,6 +25,7 @@ from .document import LayerSpec, SpecError, load_layer, load_specification, spec
 from .judge import judge
 from .oracle import LiveOracle, Oracle, prepared, tensors_of
 from .resolve import ResolvedCase, resolve
+from .tensors import PROFILES
 
 SHOWN = 12  # failures printed in full
 
@@ -78,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--jobs", type=_count, default=os.cpu_count() or 1, help="worker processes")
     run.add_argument("--device", help="device for the backend, such as cpu or gpu")
+    _profile(run)
     run.add_argument(
         "--timeout",
         type=_seconds,
@@ -121,6 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     repro.add_argument("--backend", default="jaxnn")
     repro.add_argument("--against", default="torchref")
     repro.add_argument("--device")
+    _profile(repro)
 
     record = commands.add_parser("record", help="record goldens from the reference")
     record.set_defaults(command=_record)
@@ -179,6 +182,13 @@ def _seconds(text: str) -> float:
     raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
 
 
+def _profile(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--profile", choices=tuple(PROFILES), default="float32",
+        help="how precise the products of float32 are on the device (default: float32)",
+    )  # fmt: skip
+
+
 def _filters(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--layer", action="append", default=[], help="layer name or pattern")
     parser.add_argument("--family", action="append", default=[], help="family name or pattern")
@@ -225,8 +235,9 @@ def _run(options: argparse.Namespace) -> int:
     reports = []
     for backend in options.backend or ["jaxnn"]:
         settings = runner.Settings(
-            backend, options.against, _folder(options), options.device, options.timeout
-        )
+            backend, options.against, _folder(options), options.device, options.timeout,
+            options.profile,
+        )  # fmt: skip
         made = _run_backend(settings, tasks, specs, min(options.jobs, len(tasks)), left_out)
         reports.append(made)
         bad = sorted(
@@ -411,7 +422,7 @@ def _repro(options: argparse.Namespace) -> int:
             _print_tensors(backend, oracle, resolved)
         except Exception as error:
             console.print(f"{type(error).__name__}: {error}", markup=False)
-        verdict = judge(backend, oracle, spec, case, dtype)
+        verdict = judge(backend, oracle, spec, case, dtype, profile=options.profile)
     console.print(
         report.failure_text(verdict, spec, options.backend, options.against)
         if verdict.verdict != "pass" else f"PASS {verdict.id}", markup=False,

@@ -58,6 +58,7 @@ class ProcessBackend:
 
     def __init__(self, command: str, *, timeout: float = 120.0):
         self.command, self.timeout = command, timeout
+        self.tells_order = False  # of the state, which a file of safetensors loses
         try:
             self.process = subprocess.Popen(
                 shlex.split(command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -140,7 +141,13 @@ class ProcessBackend:
             {"op": "create", "kind": kind, "name": name, "params": dict(params), "dtype": dtype,
              "seed": seed, "state": str(path)}
         )  # fmt: skip
-        return _ProcessInstance(self, answer.get("instance"), self.read(path))
+        state, names = self.read(path), answer.get("names")
+        self.tells_order = names is not None
+        if names is not None:
+            if not isinstance(names, list) or sorted(names) != sorted(state):
+                raise BackendError(f"'names' is {names!r}, the state has {sorted(state)}")
+            state = {name: state[name] for name in names}
+        return _ProcessInstance(self, answer.get("instance"), state)
 
     def read(self, path: Path) -> dict[str, np.ndarray]:
         """Read what the program wrote.
@@ -238,8 +245,9 @@ def _answer(backend: Backend, instances: list[Instance], request: dict[str, Any]
             dtype=request["dtype"], seed=request["seed"],
         )  # fmt: skip
         instances.append(instance)
-        write_tensors(request["state"], instance.state())
-        return {"instance": len(instances) - 1}
+        state = instance.state()
+        write_tensors(request["state"], state)
+        return {"instance": len(instances) - 1, "names": list(state)}
     if request["op"] != "run":
         raise ValueError(f"unknown request {request['op']!r}")
     groups: dict[str, dict[str, np.ndarray]] = {"input": {}, "state": {}, "cotangent": {}}

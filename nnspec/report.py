@@ -59,9 +59,10 @@ class Report:
 def table(report: Report) -> Table:
     """Family by verdict, with the totals last."""
     shown = [v for v in VERDICTS if v in ("pass", "fail", "error") or report.counts[v]]
-    made = Table(
-        title=f"{report.backend.get('name')} against {report.against}", title_justify="left"
-    )
+    profile = report.backend.get("profile", "float32")
+    products = "" if profile == "float32" else f", products in {profile}"
+    title = f"{report.backend.get('name')} against {report.against}{products}"
+    made = Table(title=title, title_justify="left")
     made.add_column("family")
     for column in ("layers", "claims", "cases", *shown, "seconds"):
         made.add_column(column, justify="right")

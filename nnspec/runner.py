@@ -30,6 +30,7 @@ class Settings:
     folder: Path
     device: str | None = None
     timeout: float = 120.0
+    profile: str = "float32"
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,8 @@ class Worker:
 
     def describe(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """What the backend and the reference say of themselves."""
-        return self.backend.describe(), self.oracle.describe() if self.oracle else {}
+        judged = {**self.backend.describe(), "profile": self.settings.profile}
+        return judged, self.oracle.describe() if self.oracle else {}
 
     def judge(self, task: Task, case: str) -> Verdict:
         """The verdict of one case."""
@@ -135,7 +137,10 @@ class Worker:
             return not_run(
                 spec, case, task.dtype, f"not run: the backend died {DEATHS} times in a row"
             )
-        verdict = judge(self.backend, self.oracle, spec, spec.cases[case], task.dtype)
+        verdict = judge(
+            self.backend, self.oracle, spec, spec.cases[case], task.dtype,
+            profile=self.settings.profile,
+        )  # fmt: skip
         if not verdict.details.get("backend_died"):
             self.deaths = 0
             return verdict

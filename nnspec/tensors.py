@@ -24,6 +24,8 @@ _CODES = {
 
 # Unit roundoff u = 2^-p and the smallest subnormal of each float format.
 UNIT_ROUNDOFF = {"bfloat16": 2.0**-8, "float16": 2.0**-11, "float32": 2.0**-24, "float64": 2.0**-53}
+# What a device makes of the operands of float32 products, and of their rounding with it.
+PROFILES = {"float32": 2.0**-24, "bfloat16x3": 2.0**-16, "tf32": 2.0**-11, "bfloat16": 2.0**-8}
 SMALLEST = {"bfloat16": 2.0**-133, "float16": 2.0**-24, "float32": 2.0**-149, "float64": 5e-324}
 
 

@@ -11,13 +11,16 @@ from nnspec.tensors import UNIT_ROUNDOFF, cast
 INF, NAN = np.inf, np.nan
 
 
-def judged(got, oracle, kind, argument=0.0, *, dtype="float32", error=0.0, size=None, inner=None):
+def judged(
+    got, oracle, kind, argument=0.0, *, dtype="float32", error=0.0, size=None, inner=None,
+    profile="float32",
+):  # fmt: skip
     """Whether the class lets `got` pass for `oracle`."""
     got = cast(np.asarray(got, np.float64), dtype)
     oracle = np.asarray(oracle, np.float64)
     magnitude = None if size is None else np.asarray(size, np.float64)
     reference = Reference(oracle, error, magnitude)
-    return compare("output.y", got, reference, dtype, kind, argument, inner) is None
+    return compare("output.y", got, reference, dtype, kind, argument, inner, profile) is None
 
 
 def test_exact_is_bit_for_bit():
@@ -65,6 +68,17 @@ def test_dot_with_a_wider_accumulation():
     assert judged([1 + 2 * u], [1.0], "dot", 3, **wide)  # one rounding of the result
     assert not judged([1 + 4 * u], [1.0], "dot", 3, **wide)
     assert judged([1 + 4 * u], [1.0], "dot", 3, dtype="bfloat16", size=[1.0])
+
+
+@pytest.mark.parametrize(("kind", "argument"), [("dot", 1), ("calibrated", 0)])
+def test_a_device_that_multiplies_with_fewer_digits(kind, argument):
+    near, far = [1 + 2.0**-13], [1 + 2.0**-6]
+    assert not judged(near, [1.0], kind, argument, size=[1.0])
+    assert judged(near, [1.0], kind, argument, size=[1.0], profile="tf32")
+    assert not judged(far, [1.0], kind, argument, size=[1.0], profile="tf32")
+    # What is computed in float64 there is not looser.
+    double = {"dtype": "float64", "size": [1.0]}
+    assert not judged(near, [1.0], kind, argument, **double, profile="tf32")
 
 
 def test_calibrated_is_three_times_the_reference_with_a_floor():

@@ -142,6 +142,19 @@ def test_serve_answers_what_it_does_not_understand():
     assert found[1]["error"]["kind"] == "internal"
 
 
+def test_a_program_may_tell_the_order_of_its_state():
+    # Written with both dtypes and names out of order, as a file of safetensors sorts them.
+    backend = load_backend("process:nnspec serve jaxnn", timeout=60)
+    try:
+        assert not backend.tells_order
+        state = backend.create("layer", "BatchNorm1d", {"num_features": 2}, dtype="float32").state()
+        assert backend.tells_order
+    finally:
+        backend.close()
+    names = ["weight", "bias", "running_mean", "running_var", "num_batches_tracked"]
+    assert list(state) == names
+
+
 def test_serve_survives_garbage():
     written = io.StringIO()
     serve(HalfBackend(), io.StringIO('hello\n[]\n{}\n{"op": "describe"}\n'), written)
