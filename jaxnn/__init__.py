@@ -15,5 +15,6 @@ from .interop import load_state_dict as load_state_dict
 from .interop import state_dict as state_dict
 from .interop import verify as verify
 from .modules import *  # noqa: F403 (exactly what `modules.__all__` lists)
+from .precision import mixed_precision as mixed_precision
 
 __version__ = "0.1.0"

@@ -247,6 +247,17 @@ def test_tied_weights_are_stored_once_and_trained_in_tree_mode(imported):
     assert ours.head.weight is None
 
 
+def test_tied_weights_of_a_sequential():
+    original = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 3))
+    original[2].weight = original[0].weight
+    ours = jaxnn.from_torch(original, torch.ones(2, 3))
+    assert list(jaxnn.state_dict(ours)) == list(original.state_dict())
+    x = torch.randn(5, 3)
+    np.testing.assert_allclose(
+        ours(jnp.asarray(x.numpy())), original(x).detach().numpy(), atol=1e-6
+    )
+
+
 class Noisy(nn.Module):
     def __init__(self):
         super().__init__()

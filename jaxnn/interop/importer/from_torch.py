@@ -303,6 +303,8 @@ class _Import:
 
     def _is_chain(self, path: str, module: torch.nn.Module) -> bool:
         """Whether a Sequential does nothing but call its modules in turn, in both modes."""
+        if self.tied and not path:
+            return False  # the root puts what is tied in its place, at each call
         variants = [v for mode in (True, False) for v in _as_tuple(self._variants(mode, path))]
         for program in variants:
             body = program.body

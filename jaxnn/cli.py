@@ -1,0 +1,159 @@
+"""The command line: ``jaxnn port``, ``jaxnn verify`` and ``jaxnn export``."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from .interop.export import add_export, export_command
+from .interop.porting.parity import PortError, check_port
+
+# No wrapping outside of tables: messages are there to be copied.
+console = Console(highlight=False)
+errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+
+
+class UserError(Exception):
+    """A mistake in how the command was called; shown without a traceback, exit code 2."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 0 agrees, 1 departs, 2 called wrongly."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.command(options))
+    except BrokenPipeError:  # whoever reads the output, such as head, has seen enough
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (open until the exit)
+        return 1
+    except (UserError, PortError, NotImplementedError, OSError) as error:
+        errors.print(f"jaxnn: {error}")
+        return 2
+    except KeyboardInterrupt:
+        errors.print("jaxnn: interrupted")
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("jaxnn", description="Bring a PyTorch model to JAX/Flax.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    port = commands.add_parser("port", help="write a PyTorch model as a Python file of NNX classes")
+    port.add_argument("factory", metavar="MODULE:FACTORY", help=_FACTORY)
+    port.add_argument("-o", "--out", type=Path, required=True, metavar="DIR", help="where to write")
+    port.add_argument("--force", action="store_true", help="replace files that are there")
+    port.set_defaults(command=_port)
+
+    verify = commands.add_parser(
+        "verify", help="compare a port, or an import, with the PyTorch model"
+    )
+    verify.add_argument(
+        "target", metavar="DIR|MODULE:FACTORY",
+        help=f"a folder that `jaxnn port` wrote, whose model.py is run; or {_FACTORY}",
+    )  # fmt: skip
+    verify.add_argument("--device", help="cpu, gpu or tpu (default: as JAX chooses)")
+    verify.set_defaults(command=_verify)
+
+    add_export(commands, _export)
+    return parser
+
+
+_FACTORY = (
+    "a function that returns (module, args) or (module, args, kwargs): a torch.nn.Module and the "
+    "arguments of an example call; modules are found from the current folder too"
+)
+
+
+def _port(options: argparse.Namespace) -> int:
+    from .interop.porting.port import check_folder, port
+
+    check_folder(options.out, options.force)
+    module, args, kwargs = _made(options.factory)
+    try:
+        report = port(module, args, kwargs, folder=options.out, force=options.force)
+    except (TypeError, ValueError) as error:
+        raise UserError(str(error)) from error
+    return _shown(report, f"{options.out / 'model.py'}")
+
+
+def _verify(options: argparse.Namespace) -> int:
+    if ":" not in options.target or Path(options.target).is_dir():
+        return _shown(check_port(options.target, device=options.device), options.target)
+    import jax
+
+    from .interop import from_torch, verify
+
+    module, args, kwargs = _made(options.target)
+    module = module.eval()
+    device = None if options.device is None else _first_device(options.device)
+    try:
+        with jax.default_device(device), jax.default_matmul_precision("highest"):
+            return _shown(
+                verify(module, from_torch(module, args, kwargs), args, kwargs), options.target
+            )
+    except (TypeError, ValueError) as error:
+        raise UserError(str(error)) from error
+
+
+def _export(options: argparse.Namespace) -> int:
+    try:
+        return export_command(options, *_made(options.factory))
+    except (TypeError, ValueError, ImportError) as error:
+        raise UserError(str(error)) from error
+
+
+def _first_device(kind: str) -> Any:
+    from .interop.porting.parity import _device
+
+    return _device(kind)
+
+
+def _shown(report: Any, what: str) -> int:
+    console.print(report.table())
+    agree = sum(row.agrees for row in report.rows)
+    verdict = "agrees" if report.ok else "departs"
+    console.print(f"{what}: {verdict} ({agree} of {len(report.rows)} agree)", soft_wrap=True)
+    return 0 if report.ok else 1
+
+
+def _made(name: str) -> tuple[Any, tuple[Any, ...], Mapping[str, Any]]:
+    """Return the module and the arguments that a factory, named MODULE:FACTORY, returns."""
+    place, _, attribute = name.partition(":")
+    if not place or not attribute:
+        raise UserError(f"{name!r} must be MODULE:FACTORY, such as models:resnet")
+    folder = os.getcwd()
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    try:
+        factory: Any = importlib.import_module(place)
+    except ImportError as error:
+        raise UserError(f"cannot import {place!r}: {error}") from error
+    try:
+        for part in attribute.split("."):
+            factory = getattr(factory, part)
+    except AttributeError:
+        raise UserError(f"{place!r} has no {attribute!r}") from None
+    if not callable(factory):
+        raise UserError(f"{name} must be a function, is {type(factory).__name__}")
+    made = factory()
+    module, args, kwargs = (*made, *((), {})[len(made) - 1 :]) if _is_call(made) else (made, (), {})
+    if not hasattr(module, "state_dict") or not hasattr(module, "forward"):
+        raise UserError(
+            f"{name} must return a torch.nn.Module, or (module, args) or (module, args, kwargs), "
+            f"got {type(made).__name__}"
+        )
+    return module, args if isinstance(args, (tuple, list)) else (args,), kwargs  # type: ignore[return-value]
+
+
+def _is_call(made: Any) -> bool:
+    return isinstance(made, tuple) and 1 <= len(made) <= 3
+
+
+if __name__ == "__main__":
+    sys.exit(main())

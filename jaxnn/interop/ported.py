@@ -1,0 +1,124 @@
+"""What the classes that `jaxnn port` writes stand on, beside the layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial, wraps
+from typing import Any, ParamSpec, TypeVar
+
+import jax
+from flax import nnx
+
+from ..modules._module import Frozen, RandomModule, RandomSource, keys_for_parts
+from .importer.imported import _tied_in_place, descend
+from .state_dict import named_variables
+
+__all__ = ["Module", "freeze", "keys_for_parts", "tie", "tied"]
+
+M = TypeVar("M", bound=nnx.Module)
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Module(RandomModule):
+    """A module whose forward pass depends on its mode, or draws random numbers.
+
+    Args:
+        rngs: where its own stream of random numbers is forked from.
+
+    Attributes:
+        deterministic: whether it is in evaluation mode.
+
+    Raises:
+        ValueError: where it draws, and there is neither a stream nor `rngs` at the call.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxnn.interop import aten, ported
+        >>> class Noisy(ported.Module):
+        ...     def __call__(self, x, *, rngs=None):
+        ...         return aten.dropout(self.draw(rngs), x, 0.5, not self.deterministic)
+        >>> Noisy().eval()(jnp.ones(2)).tolist()
+        [1.0, 1.0]
+    """
+
+    def __init__(self, rngs: RandomSource | None = None) -> None:
+        self._init_random(rngs)
+
+    def draw(self, rngs: RandomSource | None) -> Callable[[], jax.Array]:
+        """Return a function that gives a fresh key, from `rngs` or the module's own stream."""
+        return partial(self._draw_key, rngs)
+
+
+def freeze(module: M, *names: str) -> M:
+    """Make parameters of `module` `jaxnn.Frozen`, so that they are not trained, and return it.
+
+    Args:
+        module: any module.
+        names: the paths of the parameters.
+
+    Example:
+        >>> from flax import nnx
+        >>> import jaxnn
+        >>> from jaxnn.interop import ported
+        >>> layer = ported.freeze(jaxnn.Linear(2, 3, rngs=nnx.Rngs(0)), "weight")
+        >>> list(nnx.state(layer, nnx.Param))
+        ['bias']
+    """
+    for path in names:
+        owner, _, name = path.rpartition(".")
+        node = descend(module, owner)
+        setattr(node, name, Frozen(getattr(node, name).get_value()))
+    return module
+
+
+def tie(module: Any, names: Mapping[str, str]) -> None:
+    """Let a parameter, buffer or module have further names, as tied weights have in torch.
+
+    It is stored once, under its first name, since NNX's tree mode forbids that two attributes
+    share a variable. The state dict has all names. A call of `module` that is `tied` finds it
+    under each.
+
+    Args:
+        module: the whole model.
+        names: the further names, each with the first.
+
+    Example:
+        >>> from flax import nnx
+        >>> import jaxnn
+        >>> from jaxnn.interop import ported
+        >>> class Net(jaxnn.Module):
+        ...     def __init__(self, rngs):
+        ...         self.a = jaxnn.Linear(2, 2, bias=False, rngs=rngs)
+        ...         self.b = jaxnn.Linear(2, 2, bias=False, rngs=rngs)
+        ...         ported.tie(self, {"b.weight": "a.weight"})
+        ...
+        ...     @ported.tied
+        ...     def __call__(self, x):
+        ...         return self.b(self.a(x))
+        >>> net = Net(nnx.Rngs(0))
+        >>> list(jaxnn.state_dict(net)), net.b.weight
+        (['a.weight', 'b.weight'], None)
+    """
+    for alias in names:
+        owner, _, name = alias.rpartition(".")
+        node = descend(module, owner)
+        vars(node).setdefault(name, None)
+        setattr(node, name, nnx.data(None))
+    module._tied = tuple(names.items())
+    with _tied_in_place(module):
+        # All names in torch's order, which they have while each is in its place.
+        module._tied = ()
+        module._state_keys = tuple(key for key, _ in named_variables(module))
+    module._tied = tuple(names.items())
+
+
+def tied(call: Callable[P, T]) -> Callable[P, T]:
+    """Let a method find what is tied under each of its names; see `tie`."""
+
+    @wraps(call)
+    def called(*args: P.args, **kwargs: P.kwargs) -> T:
+        with _tied_in_place(args[0]):  # type: ignore[arg-type]
+            return call(*args, **kwargs)
+
+    return called

@@ -1,0 +1,103 @@
+"""Lines that are too long, broken as ruff and Black break them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+WIDTH = 100
+# Of the lines of a method.
+INDENT = 8
+_CLOSING = {"(": ")", "[": "]", "{": "}"}
+
+
+def laid_out(line: str, indent: int = 0) -> list[str]:
+    r"""Return a statement as lines of at most `WIDTH` characters, where its brackets allow that.
+
+    The content of its last brackets stands on a line of its own, or, where that is too long too,
+    each item does.
+
+    >>> laid_out("y = f(x)", 4)
+    ['    y = f(x)']
+    >>> print("\n".join(laid_out("y = function(" + ", ".join(["argument"] * 9) + ")")))
+    y = function(
+        argument, argument, argument, argument, argument, argument, argument, argument, argument
+    )
+    """
+    margin = " " * indent
+    if len(margin + line) <= WIDTH:
+        return [margin + line]
+    start, end = _last_brackets(line)
+    content = line[start + 1 : end]
+    if not content:
+        return [margin + line]
+    head, tail = margin + line[: start + 1], margin + line[end:]
+    inner = " " * (indent + 4)
+    element, loop = _comprehension(content)
+    items = list(_items(content))
+    # The items of a list or tuple stand alone; the arguments of a call may share a line.
+    is_display = len(items) > 1 and not re.search(r"[\w)\]]$", line[:start])
+    if len(inner + content) <= WIDTH and not content.endswith(",") and not is_display:
+        return [head, inner + content, tail]
+    if loop:
+        return [head, *laid_out(element, indent + 4), inner + loop, tail]
+    lines = [head]
+    for item in items:
+        lines += laid_out(f"{item},", indent + 4)
+    return [*lines, tail]
+
+
+def _comprehension(content: str) -> tuple[str, str]:
+    """Return a comprehension's element and its loop; no loop where it is none."""
+    depth = 0
+    for at, character in _code(content):
+        depth += (character in _CLOSING) - (character in _CLOSING.values())
+        if depth == 0 and content.startswith(" for ", at):
+            return content[:at], content[at + 1 :]
+    return content, ""
+
+
+def _last_brackets(line: str) -> tuple[int, int]:
+    """Return where the last outermost brackets that hold something open and close."""
+    found, depth, start = (len(line), len(line)), 0, 0
+    for at, character in _code(line):
+        if character in _CLOSING:
+            if depth == 0:
+                start = at
+            depth += 1
+        elif character in _CLOSING.values():
+            depth -= 1
+            if depth == 0 and at > start + 1:
+                found = (start, at)
+    return found
+
+
+def _items(content: str) -> Iterator[str]:
+    """Yield what stands between the outermost commas."""
+    depth, start = 0, 0
+    for at, character in _code(content):
+        if character in _CLOSING:
+            depth += 1
+        elif character in _CLOSING.values():
+            depth -= 1
+        elif character == "," and depth == 0:
+            yield content[start:at].strip()
+            start = at + 1
+    if content[start:].strip():
+        yield content[start:].strip()
+
+
+def _code(line: str) -> Iterator[tuple[int, str]]:
+    """Yield the characters that stand in no string, with their places."""
+    quote = ""
+    escaped = False
+    for at, character in enumerate(line):
+        if escaped:
+            escaped = False
+        elif quote:
+            escaped = character == "\\"
+            quote = "" if character == quote else quote
+        elif character in "\"'":
+            quote = character
+        else:
+            yield at, character

@@ -1,0 +1,426 @@
+"""What a model returned in PyTorch, kept so that a port of it is proved again without PyTorch."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import importlib.util
+import json
+import sys
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import ml_dtypes  # noqa: F401 (NumPy knows bfloat16 from it)
+import numpy as np
+from flax import nnx
+from rich.console import Console
+from rich.table import Table
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from ...modules._module import NonPersistent, RandomSource
+from ..checkpoint import as_numpy
+from ..importer.imported import Record, descend
+from ..state_dict import load_state_dict, named_variables
+from ..state_dict import state_dict as state_dict_of
+from ..verify import TOLERANCES, Comparison, _leaves, _mapped
+
+if TYPE_CHECKING:
+    import torch
+
+FORMAT = "jaxnn-parity/1"
+MODEL, WEIGHTS, PARITY = "model.py", "weights.safetensors", "parity.json"
+
+# Up to this size an array is kept whole, beyond it that many of its elements.
+WHOLE = 4096
+# A gradient is compared on its own scale, unless it is next to nothing beside the largest.
+SMALLEST_SCALE = 0.01
+
+
+class PortError(Exception):
+    """A port that cannot be read: what is wrong with it, and what to do."""
+
+
+@dataclass(frozen=True)
+class ParityReport:
+    """How a port compares with the original; prints as a table, what departs on top.
+
+    Attributes:
+        rows: a comparison for each output and gradient.
+    """
+
+    rows: tuple[Comparison, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is something to compare, and everything agrees."""
+        return bool(self.rows) and all(row.agrees for row in self.rows)
+
+    def table(self) -> Table:
+        """Return the comparisons as a table of rich."""
+        table = Table("output or gradient", "shape", "max error", "relative", "")
+        for row in sorted(self.rows, key=lambda row: row.agrees):
+            mark = "ok" if row.agrees else "[red]departs[/red]"
+            numbers = (f"{row.error:.2e}", f"{row.relative:.2e}")
+            table.add_row(row.name, str(row.shape), *numbers, mark)
+        return table
+
+    def __str__(self) -> str:
+        console = Console(width=100, color_system=None)
+        with console.capture() as capture:
+            console.print(self.table())
+        return capture.get()
+
+
+# --- recording, with torch ------------------------------------------------------------------------
+
+
+def record(
+    model: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], mode: str
+) -> dict[str, Any]:
+    """Return the outputs and gradients of a model, which is a copy in the mode to be compared.
+
+    Args:
+        model: the model; its statistics may change.
+        args: the positional arguments that the port takes.
+        kwargs: those by name, and the constants that the port contains.
+        mode: "evaluation" or "training".
+    """
+    import torch
+
+    inputs: list[torch.Tensor] = []
+
+    def tracked(value: Any) -> Any:
+        if isinstance(value, torch.Tensor) and value.is_floating_point():
+            value = value.detach().clone().requires_grad_(True)
+            inputs.append(value)
+        return value
+
+    given = _mapped(args, tracked), _mapped(dict(kwargs), tracked)
+    outputs = _leaves(model(*given[0], **given[1]))
+    floats = [output for output in outputs if output.is_floating_point() and output.requires_grad]
+    parameters = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+    targets = [*inputs, *(parameter for _, parameter in parameters)]
+    names = [*(f"input {i}" for i in range(len(inputs))), *(name for name, _ in parameters)]
+    gradients: dict[str, Any] = {}
+    if floats and targets:
+        cotangents = [torch.from_numpy(cotangent(tuple(o.shape))).to(o.dtype) for o in floats]
+        total = torch.autograd.grad(floats, targets, cotangents, allow_unused=True)
+        gradients = {
+            name: torch.zeros_like(target) if gradient is None else gradient
+            for name, target, gradient in zip(names, targets, total, strict=True)
+        }
+    return {
+        "format": FORMAT,
+        "mode": mode,
+        "outputs": [_kept(as_numpy(output.detach())) for output in outputs],
+        "gradients": {name: _kept(as_numpy(g.detach())) for name, g in gradients.items()},
+    }
+
+
+def cotangent(shape: tuple[int, ...]) -> np.ndarray:
+    """Return what the outputs are multiplied by before they are summed and differentiated."""
+    return np.cos(np.arange(np.prod(shape, dtype=int))).reshape(shape)
+
+
+def structure(value: Any) -> Any:
+    """Return arguments as JSON.
+
+    >>> structure((None, [1, "a"]))
+    {'tuple': [None, [1, 'a']]}
+    """
+    if hasattr(value, "shape"):
+        return _whole(as_numpy(value.detach() if hasattr(value, "detach") else value))
+    if isinstance(value, Mapping):
+        return {"dict": [[name, structure(item)] for name, item in value.items()]}
+    if isinstance(value, tuple):
+        return {"tuple": [structure(item) for item in value]}
+    if isinstance(value, list):
+        return [structure(item) for item in value]
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    return {"record": [[name, structure(item)] for name, item in vars(value).items()]}
+
+
+def _whole(array: np.ndarray) -> dict[str, Any]:
+    data = base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()
+    return {"dtype": str(array.dtype), "shape": list(array.shape), "data": data}
+
+
+def _kept(array: np.ndarray) -> dict[str, Any]:
+    """Return an array, or evenly spread elements of it where it is large."""
+    if array.size <= WHOLE:
+        return _whole(array)
+    # An odd step, so that no axis of a power of two is met at one place alone.
+    positions = np.arange(WHOLE) * ((array.size // WHOLE - 1) | 1)
+    sample = _whole(array.reshape(-1)[positions])
+    return {**sample, "shape": list(array.shape), "positions": positions.tolist()}
+
+
+# --- reading, without torch -----------------------------------------------------------------------
+
+
+def load_port(folder: str | Path, *, rngs: RandomSource | None = None) -> nnx.Module:
+    """Return the model that `jaxnn port` wrote, with its weights, in evaluation mode.
+
+    Args:
+        folder: where it was written; its model.py is run.
+        rngs: where its random streams are forked from.
+
+    Returns:
+        The model.
+
+    Raises:
+        PortError: if the folder is no port, or its weights are damaged.
+
+    Source: jaxnn.
+
+    Example:
+        >>> import tempfile
+        >>> import jaxnn
+        >>> import torch
+        >>> folder = tempfile.mkdtemp()
+        >>> report = jaxnn.interop.port(torch.nn.Linear(3, 2), torch.ones(1, 3), folder=folder)
+        >>> jaxnn.interop.load_port(folder)
+        Linear(in_features=3, out_features=2, bias=True)
+    """
+    folder = Path(folder)
+    module = _module_of(folder / MODEL)
+    if not callable(getattr(module, "make", None)):
+        raise PortError(f"{folder / MODEL} has no function make(*, rngs): port the model again")
+    net = module.make(rngs=rngs)
+    _load_weights(net, folder / WEIGHTS)
+    net.eval()
+    return net  # type: ignore[no-any-return]
+
+
+def _check_is_port(folder: Path) -> None:
+    if not (folder / MODEL).is_file():
+        raise PortError(f"{folder} is no port: it has no {MODEL}; jaxnn port writes one")
+
+
+def _module_of(path: Path) -> Any:
+    _check_is_port(path.parent)
+    name = f"jaxnn_port_{path.parent.resolve().name}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # for what pickles its classes
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise PortError(f"{path} cannot be run: {type(error).__name__}: {error}") from error
+    return module
+
+
+def save_weights(net: nnx.Module, path: Path) -> None:
+    """Write a model's parameters and buffers, those among them that are no part of a state dict."""
+    # What has several names is written under the first.
+    names: dict[int, str] = {}
+    for name, variable in named_variables(net):
+        names.setdefault(id(variable), name)
+    weights = state_dict_of(net)
+    arrays = {name: weights[name] for name in names.values()}
+    arrays |= {
+        name: np.asarray(variable.get_value()) for name, variable in _non_persistent(net).items()
+    }
+    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)
+
+
+def _load_weights(net: nnx.Module, path: Path) -> None:
+    try:
+        arrays = load_file(path)
+        buffers = _non_persistent(net)
+        persistent = {name: array for name, array in arrays.items() if name not in buffers}
+        load_state_dict(net, persistent)
+        for name, variable in buffers.items():
+            if arrays[name].shape != variable.shape:
+                raise ValueError(f"{name} has shape {arrays[name].shape}, not {variable.shape}")
+            variable.set_value(jnp.asarray(arrays[name], variable.dtype))
+    except FileNotFoundError:
+        raise PortError(f"{path} is missing: port the model again") from None
+    except KeyError as error:
+        raise PortError(f"{path} lacks the buffer {error}: port the model again") from None
+    except (SafetensorError, ValueError) as error:
+        raise PortError(f"{path} is damaged, or not of this model: {error}") from error
+
+
+def _non_persistent(net: nnx.Module) -> dict[str, Any]:
+    return {
+        ".".join(map(str, path)): variable
+        for path, variable in nnx.to_flat_state(nnx.state(net, NonPersistent))
+        for variable in [descend(net, ".".join(map(str, path)))]
+    }
+
+
+def check_port(folder: str | Path, *, device: str | None = None) -> ParityReport:
+    """Compare a port with what the original returned when it was ported; torch is not needed.
+
+    Args:
+        folder: where the port was written; its model.py is run.
+        device: the kind of device to run on ("cpu", "gpu", "tpu"); JAX's default where None.
+
+    Returns:
+        The comparison of every output and gradient; print it to see a table.
+
+    Raises:
+        PortError: if the folder is no port, a file of it is damaged, or there is no such device.
+
+    Source: jaxnn.
+
+    Example:
+        >>> import tempfile
+        >>> import jaxnn
+        >>> import torch
+        >>> folder = tempfile.mkdtemp()
+        >>> report = jaxnn.interop.port(torch.nn.Linear(3, 2), torch.ones(1, 3), folder=folder)
+        >>> [row.name for row in jaxnn.interop.check_port(folder).rows]
+        ['output 0', 'input 0', 'weight', 'bias']
+    """
+    folder = Path(folder)
+    _check_is_port(folder)
+    parity = _read(folder / PARITY)
+    with ExitStack() as stack:
+        wide = '"float64"' in json.dumps(parity)
+        stack.enter_context(jax.enable_x64(wide or jax.config.read("jax_enable_x64")))
+        # Else a GPU would round the operands of products.
+        stack.enter_context(jax.default_matmul_precision("highest"))
+        if device is not None:
+            stack.enter_context(jax.default_device(_device(device)))
+        net: Any = load_port(folder)
+        if parity["mode"] == "training":
+            net.train()
+        args, kwargs = _given(parity, folder / PARITY)
+        outputs, gradients = _run(net, args, kwargs)
+        try:
+            return _report(parity, outputs, gradients)
+        except (KeyError, ValueError, TypeError, binascii.Error) as error:
+            raise PortError(f"{folder / PARITY} is damaged: {error!r}") from error
+
+
+def _device(kind: str) -> Any:
+    try:
+        return jax.devices(kind)[0]
+    except RuntimeError as error:
+        known = sorted({device.platform for device in jax.devices()})
+        raise PortError(f"--device {kind}: there is none; here are {known} ({error})") from None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        parity = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise PortError(f"{path} is missing: port the model again") from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise PortError(f"{path} is damaged: {error}") from None
+    names = {"format", "mode", "args", "kwargs", "outputs", "gradients"}
+    if not isinstance(parity, dict) or parity.get("format") != FORMAT or not names <= set(parity):
+        raise PortError(f"{path} is no {FORMAT} file: port the model again")
+    return parity
+
+
+def _given(parity: Mapping[str, Any], path: Path) -> tuple[Any, Any]:
+    try:
+        return _actual(parity["args"]), _actual(parity["kwargs"])
+    except (KeyError, ValueError, TypeError, binascii.Error) as error:
+        raise PortError(f"{path} is damaged: {error!r}") from error
+
+
+def _actual(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_actual(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if "data" in value:
+        return jnp.asarray(_array(value))
+    if "tuple" in value:
+        return tuple(_actual(item) for item in value["tuple"])
+    fields = value["dict"] if "dict" in value else value["record"]
+    pairs = {name: _actual(item) for name, item in fields}
+    return pairs if "dict" in value else Record(pairs)
+
+
+def _array(kept: Mapping[str, Any]) -> np.ndarray:
+    """Return an array, or the kept elements of one, flat."""
+    flat = np.frombuffer(base64.b64decode(kept["data"], validate=True), np.dtype(kept["dtype"]))
+    if "positions" not in kept:
+        return flat.reshape(kept["shape"])
+    if flat.size != len(kept["positions"]):
+        raise ValueError("an array has not as many elements as positions")
+    return flat
+
+
+def _run(net: Any, args: Any, kwargs: Any) -> tuple[list[jax.Array], dict[str, jax.Array]]:
+    """Return the outputs of a call, and the gradients of them under the cotangents."""
+    leaves, treedef = jax.tree.flatten((args, kwargs))
+    is_float = [jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in map(jnp.asarray, leaves)]
+    graph, parameters, rest = nnx.split(net, nnx.Param, ...)  # type: ignore[misc]
+
+    def total(parameters: Any, inputs: list[Any]) -> Any:
+        at = iter(inputs)
+        given = [next(at) if f else leaf for f, leaf in zip(is_float, leaves, strict=True)]
+        model = nnx.merge(graph, parameters, rest, copy=True)
+        some_args, some_kwargs = jax.tree.unflatten(treedef, given)
+        outputs = _leaves(model(*some_args, **some_kwargs))
+        floats = [o for o in outputs if jnp.issubdtype(o.dtype, jnp.floating)]
+        products = [(o * cotangent(o.shape).astype(o.dtype)).sum() for o in floats]
+        return sum(p.astype(jnp.float32) if p.dtype.itemsize < 4 else p for p in products), outputs
+
+    inputs = [leaf for f, leaf in zip(is_float, leaves, strict=True) if f]
+    differentiated = jax.jit(jax.grad(total, argnums=(0, 1), has_aux=True))
+    gradients_of, outputs = differentiated(parameters, inputs)
+    by_parameter, by_input = gradients_of
+    gradients = {f"input {i}": gradient for i, gradient in enumerate(by_input)}
+    for path, variable in nnx.to_flat_state(by_parameter):
+        gradients[".".join(map(str, path))] = variable.get_value()
+    return outputs, gradients
+
+
+def _report(
+    parity: Mapping[str, Any], outputs: list[jax.Array], gradients: Mapping[str, jax.Array]
+) -> ParityReport:
+    if len(outputs) != len(parity["outputs"]):
+        raise ValueError(f"{len(parity['outputs'])} outputs are kept, the port has {len(outputs)}")
+    rows = [
+        _compared(f"output {i}", kept, np.asarray(output), 0.0)
+        for i, (kept, output) in enumerate(zip(parity["outputs"], outputs, strict=True))
+    ]
+    kept_gradients: Mapping[str, Any] = parity["gradients"]
+    largest = max((_largest(_array(kept)) for kept in kept_gradients.values()), default=0.0)
+    for name, kept in kept_gradients.items():
+        if name not in gradients:
+            rows.append(_missing(name, tuple(kept["shape"])))
+            continue
+        floor = SMALLEST_SCALE * largest
+        rows.append(_compared(name, kept, np.asarray(gradients[name]), floor))
+    return ParityReport(tuple(rows))
+
+
+def _missing(name: str, shape: tuple[int, ...]) -> Comparison:
+    return Comparison(name, 0, shape, float("nan"), float("nan"), False)
+
+
+def _compared(name: str, kept: Mapping[str, Any], got: np.ndarray, floor: float) -> Comparison:
+    shape = tuple(kept["shape"])
+    if shape != got.shape:
+        return _missing(name, shape)
+    wanted = _array(kept).astype(np.float64)
+    tolerance = max(TOLERANCES.get(str(d), 0.0) for d in (kept["dtype"], got.dtype))
+    ours = (got.reshape(-1)[kept["positions"]] if "positions" in kept else got).astype(np.float64)
+    same = (wanted == ours) | (np.isnan(wanted) & np.isnan(ours))
+    with np.errstate(invalid="ignore"):
+        error = float(np.max(np.where(same, 0, np.abs(wanted - ours)), initial=0))
+    scale = max(_largest(wanted), floor)
+    relative = error / scale if scale else error
+    return Comparison(name, 0, shape, error, relative, bool(relative <= tolerance))
+
+
+def _largest(array: np.ndarray) -> float:
+    wide = array.astype(np.float64)
+    return float(np.max(np.abs(wide), initial=0, where=np.isfinite(wide)))

@@ -1,0 +1,151 @@
+"""`port`: a PyTorch model becomes a Python file."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+from flax import nnx
+
+from ..importer.from_torch import _Import, _tensor, _torch
+from ..importer.program import Body, leaves
+from ..verify import _as_array, _mapped
+from .parity import (
+    MODEL,
+    PARITY,
+    WEIGHTS,
+    ParityReport,
+    check_port,
+    record,
+    save_weights,
+    structure,
+)
+from .source import source_of
+
+if TYPE_CHECKING:
+    import torch
+
+
+def port(
+    module: torch.nn.Module,
+    example_args: Any = (),
+    example_kwargs: Mapping[str, Any] | None = None,
+    *,
+    folder: str | Path,
+    force: bool = False,
+) -> ParityReport:
+    """Write a PyTorch model as a Python file of NNX classes, with its weights and a proof.
+
+    The folder gets `model.py`, which imports jax, flax and jaxnn alone: one class for each distinct
+    class of the original, under its name, with its attributes; `weights.safetensors`; and
+    `parity.json`, the example with the outputs and gradients of the original in evaluation mode,
+    by which `jaxnn verify FOLDER` proves the port on any machine, without torch.
+
+    Arguments that are no arrays are part of the written program, and no arguments of it.
+
+    Args:
+        module: the model. It is not changed.
+        example_args: the positional arguments of a call, as a tuple, or one tensor.
+        example_kwargs: the keyword arguments of that call.
+        folder: where to write.
+        force: whether files that are there may be replaced.
+
+    Returns:
+        How the port, read back, compares with the original.
+
+    Raises:
+        FileExistsError: if the folder holds files, and `force` is not set.
+        TypeError: as `from_torch`.
+        NotImplementedError: as `from_torch`.
+        ValueError: as `from_torch`.
+
+    Source: jaxnn.from_torch.
+
+    Example:
+        >>> import pathlib
+        >>> import tempfile
+        >>> import jaxnn
+        >>> import torch
+        >>> net = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.ReLU())
+        >>> folder = tempfile.mkdtemp()
+        >>> jaxnn.interop.port(net, torch.ones(1, 3), folder=folder).ok
+        True
+        >>> text = (pathlib.Path(folder) / "model.py").read_text()
+        >>> print(text.splitlines()[-1].strip())
+        return jaxnn.Sequential(jaxnn.Linear(3, 2, rngs=rngs), jaxnn.ReLU())
+    """
+    torch = _torch()
+    if not isinstance(module, torch.nn.Module):
+        raise TypeError(f"port: `module` must be a torch.nn.Module, got {type(module).__name__}")
+    folder = Path(folder)
+    check_folder(folder, force)
+    args = tuple(example_args) if isinstance(example_args, (tuple, list)) else (example_args,)
+    args = tuple(_tensor(value) for value in args)
+    kwargs = {name: _tensor(value) for name, value in (example_kwargs or {}).items()}
+    tensors = [*module.parameters(), *module.buffers(), *args, *kwargs.values()]
+    is_wide = any(getattr(tensor, "dtype", None) == torch.float64 for tensor in tensors)
+    with jax.enable_x64(is_wide or jax.config.read("jax_enable_x64")):
+        files = _files(module, args, kwargs)
+        folder.mkdir(parents=True, exist_ok=True)
+        net, source, parity = files
+        (folder / MODEL).write_text(source)
+        save_weights(net, folder / WEIGHTS)
+        (folder / PARITY).write_text(json.dumps(parity) + "\n")
+    return check_port(folder)
+
+
+def check_folder(folder: Path, force: bool) -> None:
+    """Refuse a folder that holds files, unless they may be replaced.
+
+    Raises:
+        FileExistsError: if it does.
+    """
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not force):
+        raise FileExistsError(
+            f"{folder} holds files already: name another folder, or replace them (--force)"
+        )
+
+
+def _files(
+    module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[nnx.Module, str, dict[str, Any]]:
+    """Return the imported model, the source, and what the original returns."""
+    importer = _Import(module, args, kwargs, nnx.Rngs(0), True)
+    net = importer.run()
+    source = source_of(importer, net, _mapped(args, _as_array), _mapped(kwargs, _as_array))
+    evaluates = not isinstance(importer.programs.get(False), str)
+    original = copy.deepcopy(module).train(not evaluates)
+    parity = record(original, args, kwargs, "evaluation" if evaluates else "training")
+    taken, named = _taken(importer, evaluates)
+    parity |= {"args": structure(taken), "kwargs": structure(named)}
+    return net, source, parity
+
+
+def _taken(importer: _Import, evaluates: bool) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the arguments that the port takes: those that hold arrays."""
+    programs = importer._variants(not evaluates, "") if importer.programs else ()
+    if not programs:
+        return importer.args, importer.kwargs
+    body: Body = programs[0].body
+    bound = inspect.signature(importer.model.forward).bind(*importer.args, **importer.kwargs)
+    bound.apply_defaults()
+    taken: list[Any] = []
+    named: dict[str, Any] = {}
+    for item in body.inputs:
+        if not leaves(item.structure):
+            continue
+        value = bound.arguments[item.name]
+        if item.variadic == "*":
+            taken += value
+        elif item.variadic == "**":
+            named |= value
+        elif item.keyword_only:
+            named[item.name] = value
+        else:
+            taken.append(value)
+    return tuple(taken), named

@@ -1,0 +1,451 @@
+"""`jaxnn port` writes files that one would keep, and `jaxnn verify` proves them without torch."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+import torch_models
+from flax import nnx
+from safetensors.numpy import load_file, save_file
+from torch import nn
+from torch.nn import functional as F
+
+import jaxnn
+from jaxnn.cli import main
+from jaxnn.interop import PortError, check_port, load_port, port
+
+# What is ported relies on JAX's promotion, as any code does that people write.
+pytestmark = pytest.mark.standard_promotion
+
+
+class Block(nn.Module):
+    def __init__(self, channels: int, out: int, stride: int = 1):
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, out, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(out)
+        self.relu = nn.ReLU(inplace=True)
+        self.conv2 = nn.Conv2d(out, out, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(out)
+        self.downsample = None
+        if stride > 1:
+            self.downsample = nn.Sequential(
+                nn.Conv2d(channels, out, 1, stride, bias=False), nn.BatchNorm2d(out)
+            )
+
+    def forward(self, x):
+        identity = x
+        out = self.relu(self.bn1(self.conv1(x)))
+        out = self.bn2(self.conv2(out))
+        if self.downsample is not None:
+            identity = self.downsample(x)
+        out += identity
+        return self.relu(out)
+
+
+class ResNet(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 4, 3, padding=1)
+        self.layer1 = nn.Sequential(*(Block(4, 4) for _ in range(3)))
+        self.layer2 = nn.Sequential(Block(4, 8, 2), Block(8, 8))
+        self.layer3 = nn.Sequential(Block(8, 16, 2), Block(16, 16))
+        self.fc = nn.Linear(16, 5)
+
+    def forward(self, x):
+        x = self.layer3(self.layer2(self.layer1(self.stem(x))))
+        return self.fc(F.adaptive_avg_pool2d(x, 1).flatten(1))
+
+
+class Dropping(nn.Module):
+    """Drops by a layer and by a function; has parameters in containers, frozen ones, constants."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Embedding(7, 6).requires_grad_(False)
+        self.lists = nn.ParameterList([torch.randn(6), torch.randn(2, 6)])
+        self.dicts = nn.ParameterDict({"bias": torch.randn(6)})
+        self.drop = nn.Dropout(0.5)
+        self.register_buffer("large", torch.arange(600.0).reshape(100, 6) / 600, persistent=False)
+
+    def forward(self, ids, *, scale: float = 1.0):
+        x = self.table(ids) * self.lists[0] + self.dicts["bias"] + self.lists[1].sum(0)
+        x = F.dropout(self.drop(x), 0.5, self.training) * scale
+        return x + self.large[: ids.shape[1]] + torch.arange(6.0)
+
+
+def resnet():
+    return ResNet(), (torch.randn(2, 3, 8, 8),)
+
+
+def dropping():
+    return Dropping(), (torch.randint(0, 7, (2, 3)),), {"scale": 2.0}
+
+
+MODELS: dict[str, Any] = {**torch_models.MODELS, "resnet": resnet, "dropping": dropping}
+WITHOUT_TORCH = ["dropping", "tied_language_model", "views"]
+
+
+@pytest.fixture(scope="module")
+def ported(tmp_path_factory) -> Any:
+    """Each model with its call, the folder of its port and the report, made when asked for."""
+    base = tmp_path_factory.mktemp("ported")
+    made: dict[str, Any] = {}
+
+    def get(name: str) -> Any:
+        if name not in made:
+            torch.manual_seed(0)
+            module, *call = MODELS[name]()
+            # Statistics and scales that are not those of the start.
+            with torch.no_grad():
+                for key, tensor in [*module.named_parameters(), *module.named_buffers()]:
+                    if tensor.is_floating_point() and "running_var" not in key:
+                        tensor.add_(torch.randn(tensor.shape) * 0.05)
+            with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+                report = port(module, *call, folder=base / name)
+            made[name] = (module, call, base / name, report)
+        return made[name]
+
+    return get
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_port_is_the_model(ported, name):
+    module, _, folder, report = ported(name)
+    assert report.ok, str(report)
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "model.py",
+        "parity.json",
+        "weights.safetensors",
+    ]
+    floats = [key for key, p in module.named_parameters() if p.requires_grad]
+    assert {*floats, "output 0"} <= {row.name for row in report.rows}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_text_is_clean(ported, name):
+    folder = ported(name)[2]
+    for command in (["check", "--select", "E,F"], ["format", "--check"]):
+        found = subprocess.run(
+            ["ruff", *command, "--isolated", "--line-length", "100", str(folder / "model.py")],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert found.returncode == 0, found.stdout + found.stderr
+    imported = {
+        line.split()[1].partition(".")[0]
+        for line in (folder / "model.py").read_text().splitlines()
+        if line.startswith(("import ", "from "))
+    }
+    assert imported <= {"jax", "flax", "jaxnn", "collections"}
+
+
+RESNET = '''"""ResNet, ported from PyTorch by jaxnn.
+
+`jaxnn.interop.load_port(FOLDER)` gives the model with its weights.
+"""
+
+from flax import nnx
+
+import jaxnn
+import jaxnn.functional as F
+
+
+class Block(jaxnn.Module):
+    """Block of test_port."""
+
+    def __init__(self, channels, *, rngs):
+        self.conv1 = jaxnn.Conv2d(channels, channels, 3, padding=1, bias=False, rngs=rngs)
+        self.bn1 = jaxnn.BatchNorm2d(channels)
+        self.relu = jaxnn.ReLU()
+        self.conv2 = jaxnn.Conv2d(channels, channels, 3, padding=1, bias=False, rngs=rngs)
+        self.bn2 = jaxnn.BatchNorm2d(channels)
+
+    def __call__(self, x):
+        out = self.relu(self.bn1(self.conv1(x)))
+        out = self.bn2(self.conv2(out))
+        out = out + x
+        return self.relu(out)
+
+
+class Block2(jaxnn.Module):
+    """Block of test_port."""
+
+    def __init__(self, in_channels, channels, *, rngs):
+        self.conv1 = jaxnn.Conv2d(
+            in_channels, channels, 3, stride=2, padding=1, bias=False, rngs=rngs
+        )
+        self.bn1 = jaxnn.BatchNorm2d(channels)
+        self.relu = jaxnn.ReLU()
+        self.conv2 = jaxnn.Conv2d(channels, channels, 3, padding=1, bias=False, rngs=rngs)
+        self.bn2 = jaxnn.BatchNorm2d(channels)
+        self.downsample = jaxnn.Sequential(
+            jaxnn.Conv2d(in_channels, channels, 1, stride=2, bias=False, rngs=rngs),
+            jaxnn.BatchNorm2d(channels),
+        )
+
+    def __call__(self, x):
+        out = self.relu(self.bn1(self.conv1(x)))
+        out = self.bn2(self.conv2(out))
+        identity = self.downsample(x)
+        out = out + identity
+        return self.relu(out)
+
+
+class ResNet(jaxnn.Module):
+    """ResNet of test_port."""
+
+    def __init__(self, *, rngs):
+        self.stem = jaxnn.Conv2d(3, 4, 3, padding=1, rngs=rngs)
+        self.layer1 = jaxnn.Sequential(*(Block(channels=4, rngs=rngs) for _ in range(3)))
+        self.layer2 = jaxnn.Sequential(
+            Block2(in_channels=4, channels=8, rngs=rngs), Block(channels=8, rngs=rngs)
+        )
+        self.layer3 = jaxnn.Sequential(
+            Block2(in_channels=8, channels=16, rngs=rngs), Block(channels=16, rngs=rngs)
+        )
+        self.fc = jaxnn.Linear(16, 5, rngs=rngs)
+
+    def __call__(self, x):
+        size = x.shape[0]
+        x = self.layer3(self.layer2(self.layer1(self.stem(x))))
+        return self.fc(F.adaptive_avg_pool2d(x, 1).reshape(size, 16))
+
+
+def make(*, rngs=None):
+    """Return the model; its weights are drawn."""
+    rngs = nnx.Rngs(0) if rngs is None else rngs
+    return ResNet(rngs=rngs)
+'''
+
+
+def test_the_text_is_what_one_would_write(ported):
+    assert (ported("resnet")[2] / "model.py").read_text() == RESNET
+
+
+def test_names_loops_and_kinds(ported):
+    text = (ported("tied_language_model")[2] / "model.py").read_text()
+    assert "q, k, v = " in text
+    assert "self.blocks = jaxnn.ModuleList([Attention(rngs=rngs) for _ in range(2)])" in text
+    assert 'ported.tie(self, {"head.weight": "token.weight"})' in text
+    assert "return_hidden" not in text
+    text = (ported("transformer")[2] / "model.py").read_text()
+    assert "for layer in self.layers:\n            output = layer(output, " in text
+    text = (ported("residual_network")[2] / "model.py").read_text()
+    assert "self.calls[...] = self.calls[...] + 1\n" in text
+    text = (ported("dropping")[2] / "model.py").read_text()
+    assert "aten.dropout(self.draw(rngs), " in text
+    assert "0.5, train=not self.deterministic)" in text
+    assert 'ported.freeze(jaxnn.Embedding(7, 6, rngs=rngs), "weight")' in text
+    assert "scale" not in text
+
+
+def torch_free(code: str, *arguments: Any) -> subprocess.CompletedProcess[str]:
+    """Run code in a process where torch cannot be imported."""
+    begin = "import sys; sys.modules['torch'] = None\n"
+    command = [sys.executable, "-c", begin + code, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_the_command_proves_ports_without_torch(ported):
+    folders = [ported(name)[2] for name in WITHOUT_TORCH]
+    code = """
+from jaxnn.cli import main
+print(*(main(["verify", folder, "--device", "cpu"]) for folder in sys.argv[1:]))
+assert sys.modules["torch"] is None
+"""
+    found = torch_free(code, *folders)
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.splitlines()[-1] == "0 0 0"
+    assert "views: agrees (" in found.stdout
+
+
+def test_one_wrong_weight_departs(ported, tmp_path, capsys):
+    folder = shutil.copytree(ported("resnet")[2], tmp_path / "wrong")
+    weights = load_file(folder / "weights.safetensors")
+    key = "layer2.0.downsample.0.weight"
+    weights[key] = weights[key].copy()
+    weights[key][0, 0] *= -1
+    save_file(weights, folder / "weights.safetensors")
+    assert main(["verify", str(folder)]) == 1
+    out = capsys.readouterr().out
+    assert "departs" in out
+    report = check_port(folder)
+    assert not report.ok
+    # What departs stands on top.
+    rows = [line for line in str(report).splitlines() if " ok " in line or "departs" in line]
+    assert "departs" in rows[0]
+
+
+def flat(value: Any) -> list[np.ndarray]:
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(value)]
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in MODELS if n not in ("dropping", "recurrent", "transformer", "resnet")]
+)
+def test_training_is_that_of_the_import(ported, name):
+    module, call, folder, _ = ported(name)
+    net = jaxnn.from_torch(module, *call)
+    port = load_port(folder, rngs=nnx.Rngs(0))
+    net.train()
+    port.train()
+    parity = json.loads((folder / "parity.json").read_text())
+    args, kwargs = jaxnn.interop.porting.parity._given(parity, folder)
+    constants = dict(call[1]) if len(call) > 1 else {}
+    ours = port(*args, **kwargs)
+    theirs = net(*as_arrays(call[0]), **as_arrays(constants))
+    for one, other in zip(flat(ours), flat(theirs), strict=True):
+        np.testing.assert_allclose(one, other, rtol=2e-5, atol=2e-5)
+    state, wanted = jaxnn.state_dict(port), jaxnn.state_dict(net)
+    assert list(state) == list(wanted) == list(module.state_dict())
+    for key, array in wanted.items():
+        np.testing.assert_allclose(state[key], array, rtol=2e-5, atol=2e-6, err_msg=key)
+
+
+def as_arrays(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return jnp.asarray(value.numpy())
+    if isinstance(value, dict):
+        return {name: as_arrays(item) for name, item in value.items()}
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*map(as_arrays, value))
+    return tuple(map(as_arrays, value)) if isinstance(value, tuple) else value
+
+
+def test_what_draws_draws_from_the_key(ported):
+    net = load_port(ported("dropping")[2], rngs=nnx.Rngs(0))
+    ids = jnp.zeros((2, 3), int)
+    quiet = net(ids)
+    net.train()
+    first, second = net(ids, rngs=jax.random.key(1)), net(ids, rngs=jax.random.key(2))
+    assert not np.array_equal(first, second)
+    assert np.array_equal(first, net(ids, rngs=jax.random.key(1)))
+    assert not np.array_equal(net(ids), net(ids))
+    net.eval()
+    assert np.array_equal(net(ids), quiet)
+    # Three quarters are dropped, by the two in turn.
+    net.train()
+    dropped = net(jnp.zeros((900, 3), int)) - net.large[:3] - jnp.arange(6.0)
+    assert abs(float((abs(dropped) < 1e-4).mean()) - 0.75) < 0.02
+    assert isinstance(net.table.weight, jaxnn.Frozen)
+    alone = load_port(ported("dropping")[2])
+    alone.train()
+    assert alone(ids).shape == (2, 3, 6)
+
+
+def test_wide_models_are_proved_to_1e_9(tmp_path):
+    net = nn.Sequential(nn.Linear(3, 4), nn.Tanh()).double()
+    report = port(net, torch.randn(2, 3, dtype=torch.float64), folder=tmp_path / "wide")
+    assert report.ok
+    assert max(row.relative for row in report.rows) < 1e-12
+    assert "dtype=float" in (tmp_path / "wide" / "model.py").read_text()
+
+
+def test_large_arrays_are_sampled(tmp_path):
+    report = port(nn.Linear(100, 90), torch.randn(2, 100), folder=tmp_path / "large")
+    assert report.ok
+    parity = json.loads((tmp_path / "large" / "parity.json").read_text())
+    weight = parity["gradients"]["weight"]
+    assert weight["shape"] == [90, 100]
+    assert len(weight["positions"]) == 4096
+    assert max(weight["positions"]) < 9000
+
+
+# --- called wrongly -----------------------------------------------------------------------------
+
+FACTORIES = """
+import torch
+def good(): return torch.nn.Linear(2, 3), (torch.ones(1, 2),)
+def named(): return torch.nn.Linear(2, 3), (), {"input": torch.ones(1, 2)}
+def nothing(): return 3
+def unsupported():
+    class Net(torch.nn.Module):
+        def forward(self, x): return x.nonzero()
+    return Net(), (torch.ones(1, 2),)
+number = 3
+"""
+
+
+@pytest.fixture
+def factories(tmp_path, monkeypatch):
+    (tmp_path / "factories_of_test.py").write_text(FACTORIES)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "factories_of_test", raising=False)
+    return tmp_path
+
+
+def test_the_commands(factories, capsys):
+    assert main(["port", "factories_of_test:good", "-o", "out"]) == 0
+    assert "out/model.py: agrees (4 of 4 agree)" in capsys.readouterr().out
+    assert main(["verify", "out"]) == 0
+    assert main(["verify", "factories_of_test:good"]) == 0
+    assert "factories_of_test:good: agrees (1 of 1 agree)" in capsys.readouterr().out
+    assert main(["port", "factories_of_test:good", "-o", "out"]) == 2
+    assert "out holds files already" in capsys.readouterr().err
+    assert main(["port", "factories_of_test:named", "-o", "out", "--force"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["port", "factories_of_test", "-o", "x"], "must be MODULE:FACTORY"),
+        (["port", "no_such_module:f", "-o", "x"], "cannot import 'no_such_module'"),
+        (["port", "factories_of_test:none", "-o", "x"], "has no 'none'"),
+        (["port", "factories_of_test:number", "-o", "x"], "must be a function, is int"),
+        (["port", "factories_of_test:nothing", "-o", "x"], "must return a torch.nn.Module"),
+        (["port", "factories_of_test:unsupported", "-o", "x"], "nonzero"),
+        (["verify", "no-folder"], "no-folder is no port"),
+        (["verify", "factories_of_test:good", "--device", "quantum"], "--device quantum"),
+    ],
+)
+def test_called_wrongly(factories, capsys, arguments, message):
+    assert main(arguments) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("jaxnn: ")
+    assert message in err
+    assert not (factories / "x").exists()
+
+
+def damage(folder: Path, file: str, change: Any) -> None:
+    path = folder / file
+    path.write_bytes(change(path.read_bytes()))
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "message"),
+    [
+        ("weights.safetensors", lambda data: data[:-9], "weights.safetensors is damaged"),
+        ("weights.safetensors", None, "weights.safetensors is missing"),
+        ("parity.json", lambda data: data[:-9], "parity.json is damaged"),
+        ("parity.json", lambda data: b"{}", "parity.json is no jaxnn-parity/1 file"),
+        ("parity.json", lambda data: data.replace(b'"dtype"', b'"kind"'), "parity.json is damaged"),
+        (
+            "parity.json",
+            lambda data: data.replace(b'"data": "', b'"data": "!'),
+            "parity.json is damaged",
+        ),
+        ("model.py", lambda data: b"def make(:", "model.py cannot be run: SyntaxError"),
+        ("model.py", lambda data: b"x = 1", "has no function make"),
+        ("model.py", None, "is no port"),
+    ],
+)
+def test_damaged_ports_are_named(ported, tmp_path, capsys, file, change, message):
+    folder = shutil.copytree(ported("views")[2], tmp_path / "damaged")
+    if change is None:
+        (folder / file).unlink()
+    else:
+        damage(folder, file, change)
+    assert main(["verify", str(folder)]) == 2
+    assert message in capsys.readouterr().err
+    with pytest.raises(PortError):
+        check_port(folder)
