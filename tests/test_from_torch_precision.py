@@ -1,0 +1,129 @@
+"""Imported models in float32 and bfloat16: as near to torch's float64 as torch's own results."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+import optax
+import pytest
+import torch
+import torch_models
+from flax import nnx
+from test_from_torch import flat
+
+import jaxnn
+
+NAMES = sorted(torch_models.MODELS)
+UNIT = {torch.float32: 2.0**-24, torch.bfloat16: 2.0**-8}
+TIMES = 3
+
+
+def cast(value: Any, dtype: torch.dtype) -> Any:
+    """The floating-point tensors in another dtype."""
+    if isinstance(value, torch.Tensor):
+        return value.to(dtype) if value.is_floating_point() else value
+    if isinstance(value, tuple):
+        items = [cast(item, dtype) for item in value]
+        return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
+    return {n: cast(v, dtype) for n, v in value.items()} if isinstance(value, dict) else value
+
+
+def arrays(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        if value.dtype == torch.bfloat16:
+            return jnp.asarray(value.view(torch.int16).numpy().view(ml_dtypes.bfloat16))
+        return jnp.asarray(value.detach().numpy())
+    if isinstance(value, tuple):
+        items = [arrays(item) for item in value]
+        return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
+    return {n: arrays(v) for n, v in value.items()} if isinstance(value, dict) else value
+
+
+def wide(result: Any) -> list[np.ndarray]:
+    return [
+        np.asarray(leaf.detach().double() if hasattr(leaf, "detach") else leaf, np.float64)
+        for leaf in flat(result)
+    ]
+
+
+def redrawn(value: Any, seed: int) -> Any:
+    """Other values of the same kind: floats drawn anew, the rest as it is."""
+    generator = torch.Generator().manual_seed(seed)
+    if isinstance(value, torch.Tensor) and value.is_floating_point():
+        return torch.randn(value.shape, generator=generator).to(value.dtype)
+    if isinstance(value, tuple) and not hasattr(value, "_fields"):
+        return tuple(redrawn(item, seed + i) for i, item in enumerate(value))
+    return value
+
+
+@pytest.mark.standard_promotion
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("name", NAMES)
+def test_the_error_is_at_most_three_times_that_of_torch(name: str, dtype: torch.dtype):
+    torch.manual_seed(0)
+    net, args, kwargs = torch_models.MODELS[name]()
+    low = net.to(dtype).eval()
+    # The same weights, so that arithmetic alone differs.
+    exact = copy.deepcopy(low).double()
+    args, kwargs = cast(args, dtype), cast(kwargs, dtype)
+    options = {n: v for n, v in kwargs.items() if not isinstance(v, torch.Tensor)}
+    given = {n: v for n, v in kwargs.items() if n not in options}
+    ours = jaxnn.from_torch(low, args, kwargs, rngs=nnx.Rngs(0)).eval()
+    graphdef, state = nnx.split(ours)
+    run = jax.jit(
+        lambda state, args, given: nnx.merge(graphdef, state, copy=True)(*args, **given, **options)
+    )
+    errors: list[tuple[float, float, float]] = []
+    for seed in range(4):
+        drawn = redrawn(args, 10 * seed)
+        with torch.no_grad():
+            doubled = exact(*cast(drawn, torch.float64), **cast(kwargs, torch.float64))
+            theirs = wide(low(*drawn, **kwargs))
+        found = wide(run(state, arrays(drawn), arrays(given)))
+        for want, one, other in zip(wide(doubled), found, theirs, strict=True):
+            scale = np.abs(want).max(initial=0)
+            error, own = np.abs(one - want).max(initial=0), np.abs(other - want).max(initial=0)
+            errors.append((float(error), float(own), float(scale)))
+    error, own, scale = np.array(errors).max(0)
+    # No less than one rounding of the largest element, which torch may have been spared.
+    assert error <= TIMES * max(own, UNIT[dtype] * scale), (error, own, scale)
+
+
+@pytest.mark.standard_promotion
+@pytest.mark.parametrize("optimiser", ["sgd", "adamw"])
+def test_training_in_float32_departs_at_most_three_times_as_far(optimiser: str):
+    torch.manual_seed(0)
+    net, args, _ = torch_models.MODELS["residual_network"]()
+    net.train()
+    curves = {}
+    for dtype in (torch.float64, torch.float32):
+        model, x = copy.deepcopy(net).to(dtype), cast(args, dtype)
+        kind = torch.optim.SGD if optimiser == "sgd" else torch.optim.AdamW
+        steps = kind(model.parameters(), 1e-2)
+        curves[dtype] = []
+        for _ in range(20):
+            steps.zero_grad()
+            loss = (model(*x) ** 2).mean()
+            loss.backward()
+            steps.step()
+            curves[dtype].append(loss.item())
+    ours = jaxnn.from_torch(net, args, rngs=nnx.Rngs(0)).train()
+    transform = optax.sgd(1e-2) if optimiser == "sgd" else optax.adamw(1e-2, weight_decay=1e-2)
+    optimizer = nnx.Optimizer(ours, transform, wrt=nnx.Param)
+
+    @nnx.jit
+    def step(module: Any, optimizer: Any, x: jax.Array) -> jax.Array:
+        loss, gradients = nnx.value_and_grad(lambda m: (m(x) ** 2).mean())(module)
+        optimizer.update(module, gradients)
+        return loss
+
+    found = np.array([float(step(ours, optimizer, *arrays(args))) for _ in range(20)])
+    exact = np.array(curves[torch.float64])
+    own = np.abs(np.array(curves[torch.float32]) - exact).max()
+    floor = UNIT[torch.float32] * np.abs(exact).max()
+    assert np.abs(found - exact).max() <= TIMES * max(own, floor)
