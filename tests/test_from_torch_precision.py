@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
-import optax
 import pytest
 import torch
 import torch_models
@@ -113,17 +112,44 @@ def test_training_in_float32_departs_at_most_three_times_as_far(optimiser: str):
             steps.step()
             curves[dtype].append(loss.item())
     ours = jaxnn.from_torch(net, args, rngs=nnx.Rngs(0)).train()
-    transform = optax.sgd(1e-2) if optimiser == "sgd" else optax.adamw(1e-2, weight_decay=1e-2)
-    optimizer = nnx.Optimizer(ours, transform, wrt=nnx.Param)
+    graphdef, parameters, rest = nnx.split(ours, nnx.Param, ...)
 
-    @nnx.jit
-    def step(module: Any, optimizer: Any, x: jax.Array) -> jax.Array:
-        loss, gradients = nnx.value_and_grad(lambda m: (m(x) ** 2).mean())(module)
-        optimizer.update(module, gradients)
-        return loss
+    @jax.jit
+    def gradients_of(parameters: Any, rest: Any, x: jax.Array) -> Any:
+        def loss(parameters: Any) -> Any:
+            model = nnx.merge(graphdef, parameters, rest, copy=True)
+            return (model(x) ** 2).mean(), nnx.state(model, nnx.Not(nnx.Param))
 
-    found = np.array([float(step(ours, optimizer, *arrays(args))) for _ in range(20)])
+        return jax.value_and_grad(loss, has_aux=True)(parameters)
+
+    update = sgd if optimiser == "sgd" else adamw
+    moments = jax.tree.map(lambda p: (jnp.zeros_like(p), jnp.zeros_like(p)), parameters)
+    found = []
+    for count in range(1, 21):
+        (loss, rest), gradients = gradients_of(parameters, rest, *arrays(args))
+        parameters, moments = update(parameters, gradients, moments, count)
+        found.append(float(loss))
     exact = np.array(curves[torch.float64])
     own = np.abs(np.array(curves[torch.float32]) - exact).max()
     floor = UNIT[torch.float32] * np.abs(exact).max()
-    assert np.abs(found - exact).max() <= TIMES * max(own, floor)
+    assert np.abs(np.array(found) - exact).max() <= TIMES * max(own, floor)
+
+
+def sgd(parameters: Any, gradients: Any, moments: Any, count: int) -> tuple[Any, Any]:
+    return jax.tree.map(lambda p, g: p - 1e-2 * g, parameters, gradients), moments
+
+
+def adamw(parameters: Any, gradients: Any, moments: Any, count: int) -> tuple[Any, Any]:
+    """AdamW with its bias corrections in double precision, as torch has them.
+
+    optax has them in float32, where 1 - 0.999 is off by 1e-5: that alone takes the losses four
+    times as far from those of float64 as torch's float32 is.
+    """
+    first, second = 1 - 0.9**count, (1 - 0.999**count) ** 0.5
+    leaves, structure = jax.tree.flatten(parameters)
+    pairs = structure.flatten_up_to(moments)
+    made = []
+    for p, g, (mean, square) in zip(leaves, jax.tree.leaves(gradients), pairs, strict=True):
+        m, v = mean + 0.1 * (g - mean), 0.999 * square + 0.001 * g * g
+        made.append((p * (1 - 1e-4) - 1e-2 / first * m / (jnp.sqrt(v) / second + 1e-8), (m, v)))
+    return structure.unflatten([p for p, _ in made]), structure.unflatten([s for _, s in made])
