@@ -89,6 +89,13 @@ def test_calibrated_is_three_times_the_reference_with_a_floor():
     assert not judged([100, 1.1 * floor], [100, 0.0], "calibrated")
 
 
+def test_calibrated_in_float64_allows_for_the_error_of_the_oracle():
+    near, far = [1 + 3.5e-12], [1 + 4.5e-12]
+    assert judged(near, [1.0], "calibrated", dtype="float64", error=1e-12)
+    assert not judged(far, [1.0], "calibrated", dtype="float64", error=1e-12)
+    assert not judged([1 + 3.5e-4], [1.0], "calibrated", error=1e-4)
+
+
 def test_shape_looks_at_shape_and_dtype_alone():
     assert judged([1.0, 2.0], [8.0, NAN], "shape")
     assert not judged([1.0], [1.0, 2.0], "shape")
