@@ -109,9 +109,9 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _first_device(kind: str) -> Any:
-    from .interop.porting.parity import _device
+    from .interop.porting.parity import device_of
 
-    return _device(kind)
+    return device_of(kind)
 
 
 def _shown(report: Any, what: str) -> int:

@@ -10,7 +10,7 @@ import jax
 from flax import nnx
 
 from ..modules._module import Frozen, RandomModule, RandomSource, keys_for_parts
-from .importer.imported import _tied_in_place, descend
+from .importer.imported import descend, tied_in_place
 from .state_dict import named_variables
 
 __all__ = ["Module", "freeze", "keys_for_parts", "tie", "tied"]
@@ -106,7 +106,7 @@ def tie(module: Any, names: Mapping[str, str]) -> None:
         vars(node).setdefault(name, None)
         setattr(node, name, nnx.data(None))
     module._tied = tuple(names.items())
-    with _tied_in_place(module):
+    with tied_in_place(module):
         # All names in torch's order, which they have while each is in its place.
         module._tied = ()
         module._state_keys = tuple(key for key, _ in named_variables(module))
@@ -118,7 +118,7 @@ def tied(call: Callable[P, T]) -> Callable[P, T]:
 
     @wraps(call)
     def called(*args: P.args, **kwargs: P.kwargs) -> T:
-        with _tied_in_place(args[0]):  # type: ignore[arg-type]
+        with tied_in_place(args[0]):  # type: ignore[arg-type]
             return call(*args, **kwargs)
 
     return called

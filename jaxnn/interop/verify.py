@@ -160,11 +160,11 @@ def _outputs_of_torch(
     for name, module in model.named_modules():
 
         def note(_: Any, __: Any, output: Any, name: str = name) -> None:
-            found.append((name, [np.array(as_numpy(leaf.detach())) for leaf in _leaves(output)]))
+            found.append((name, [np.array(as_numpy(leaf.detach())) for leaf in leaves_of(output)]))
 
         module.register_forward_hook(note)
     with torch.no_grad():
-        model(*_mapped(args, _as_tensor), **_mapped(kwargs, _as_tensor))
+        model(*map_leaves(args, _as_tensor), **map_leaves(kwargs, _as_tensor))
     return found
 
 
@@ -177,14 +177,14 @@ def _outputs_of_flax(
 
     def note(module: Any, output: Any) -> None:
         name = paths.get(id(module))
-        leaves = _leaves(output)
+        leaves = leaves_of(output)
         if name is None or any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
             return
         found[name, calls[name]] = [np.asarray(leaf) for leaf in leaves]
         calls[name] += 1
 
     with _noted({type(node) for _, node in nnx.iter_modules(model)}, note):
-        model(*_mapped(args, _as_array), **_mapped(kwargs, _as_array))  # type: ignore[operator]
+        model(*map_leaves(args, as_array), **map_leaves(kwargs, as_array))  # type: ignore[operator]
     return found
 
 
@@ -233,26 +233,27 @@ def _compared(name: str, call: int, wanted: list[np.ndarray], got: list[np.ndarr
     return worst
 
 
-def _leaves(output: Any) -> list[Any]:
+def leaves_of(output: Any) -> list[Any]:
     """Return the tensors or arrays of an output, in order."""
     if hasattr(output, "shape") and hasattr(output, "dtype"):
         return [output]
     if isinstance(output, Mapping):
-        return [leaf for item in output.values() for leaf in _leaves(item)]
+        return [leaf for item in output.values() for leaf in leaves_of(item)]
     if isinstance(output, (tuple, list)):
-        return [leaf for item in output for leaf in _leaves(item)]
-    return [leaf for item in vars(output).values() for leaf in _leaves(item)] if hasattr(
+        return [leaf for item in output for leaf in leaves_of(item)]
+    return [leaf for item in vars(output).values() for leaf in leaves_of(item)] if hasattr(
         output, "__dataclass_fields__"
     ) else []  # fmt: skip
 
 
-def _mapped(value: Any, leaf: Callable[[Any], Any]) -> Any:
+def map_leaves(value: Any, leaf: Callable[[Any], Any]) -> Any:
+    """Return the same containers with `leaf` of each array in them."""
     if isinstance(value, dict):
-        return {name: _mapped(item, leaf) for name, item in value.items()}
+        return {name: map_leaves(item, leaf) for name, item in value.items()}
     if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(_mapped(item, leaf) for item in value))
+        return type(value)(*(map_leaves(item, leaf) for item in value))
     if isinstance(value, (tuple, list)):
-        return type(value)(_mapped(item, leaf) for item in value)
+        return type(value)(map_leaves(item, leaf) for item in value)
     return leaf(value) if hasattr(value, "shape") else value
 
 
@@ -262,5 +263,6 @@ def _as_tensor(value: Any) -> Any:
     return value if isinstance(value, torch.Tensor) else as_tensor(value)
 
 
-def _as_array(value: Any) -> jax.Array:
+def as_array(value: Any) -> jax.Array:
+    """Return an array of any library as one of JAX."""
     return jnp.asarray(as_numpy(value))

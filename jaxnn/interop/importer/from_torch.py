@@ -73,18 +73,19 @@ def from_torch(
         >>> imported(jnp.ones((5, 3))).shape
         (5, 2)
     """
-    torch = _torch()
+    torch = imported_torch()
     if not isinstance(module, torch.nn.Module):
         raise TypeError(
             f"jaxnn.from_torch: `module` must be a torch.nn.Module, got {type(module).__name__}"
         )
     args = tuple(example_args) if isinstance(example_args, (tuple, list)) else (example_args,)
-    args = tuple(_tensor(value) for value in args)
-    kwargs = {name: _tensor(value) for name, value in (example_kwargs or {}).items()}
-    return _Import(module, args, kwargs, rngs, dynamic_batch).run()
+    args = tuple(tensor_of(value) for value in args)
+    kwargs = {name: tensor_of(value) for name, value in (example_kwargs or {}).items()}
+    return Importation(module, args, kwargs, rngs, dynamic_batch).run()
 
 
-def _torch() -> Any:
+def imported_torch() -> Any:
+    """Return the module torch, or say what installs it."""
     try:
         import torch
     except ImportError:
@@ -94,12 +95,14 @@ def _torch() -> Any:
     return torch
 
 
-def _tensor(value: Any) -> Any:
-    """Return arrays of JAX and NumPy as tensors, for convenience."""
+def tensor_of(value: Any) -> Any:
+    """Return arrays of JAX and NumPy as tensors, for convenience; anything else as it is."""
     return as_tensor(value) if isinstance(value, (np.ndarray, jax.Array)) else value
 
 
-class _Import:
+class Importation:
+    """A model on its way: its programs, what is tied, and the modules made so far."""
+
     def __init__(
         self,
         model: torch.nn.Module,
@@ -117,6 +120,7 @@ class _Import:
         self.constants: dict[str, Any] = {}
 
     def run(self) -> nnx.Module:
+        """Return the model as a tree of NNX modules."""
         if layer_name(self.model) is not None:
             return self._made()
         was = [(m, m.training) for m in self.model.modules()]

@@ -118,7 +118,7 @@ class Imported(Module):
                 f"{self._source} uses values that only the module around it has "
                 f"({', '.join(body.captured)}), so it runs as a part of that alone"
             )
-        with _tied_in_place(self):
+        with tied_in_place(self):
             return self._run(body, args, kwargs, (), keys_for_parts(rngs))[0]
 
     def _body(self, variant: int) -> Body:
@@ -223,7 +223,7 @@ def descend(module: Any, path: str) -> Any:
 
 
 @contextmanager
-def _tied_in_place(module: Imported) -> Iterator[None]:
+def tied_in_place(module: Imported) -> Iterator[None]:
     """Let what is tied be reached under each of its names, for the time of a call.
 
     A variable is stored once, since NNX's tree mode forbids that two attributes share it.

@@ -68,7 +68,7 @@ def _attributes_fit(name: str, module: torch.nn.Module) -> bool:
 def make_layer(name: str, module: torch.nn.Module, dtype: Any, rngs: nnx.Rngs) -> nnx.Module:
     """Return jaxnn's layer `name` with the options of the torch `module`, its state not loaded."""
     make = getattr(jaxnn, name)
-    options = _OPTIONS.get(name, _options_by_name)(module)
+    options = OPTIONS.get(name, options_by_name)(module)
     accepted = inspect.signature(make).parameters
     if "dtype" in accepted and dtype is not None:
         options["dtype"] = dtype
@@ -76,7 +76,7 @@ def make_layer(name: str, module: torch.nn.Module, dtype: Any, rngs: nnx.Rngs) -
     return layer
 
 
-def _options_by_name(module: torch.nn.Module) -> dict[str, Any]:
+def options_by_name(module: torch.nn.Module) -> dict[str, Any]:
     """Read the options off the attributes of the same names, as most layers keep them."""
     ours = inspect.signature(getattr(jaxnn, _torch_class(module).__name__)).parameters
     options: dict[str, Any] = {}
@@ -141,7 +141,7 @@ def _transformer_layer(module: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-_OPTIONS: dict[str, Callable[[Any], dict[str, Any]]] = {
+OPTIONS: dict[str, Callable[[Any], dict[str, Any]]] = {
     "MultiheadAttention": _attention,
     "TransformerEncoderLayer": _transformer_layer,
     "TransformerDecoderLayer": _transformer_layer,

@@ -28,7 +28,7 @@ from ..checkpoint import as_numpy
 from ..importer.imported import Record, descend
 from ..state_dict import load_state_dict, named_variables
 from ..state_dict import state_dict as state_dict_of
-from ..verify import TOLERANCES, Comparison, _leaves, _mapped
+from ..verify import TOLERANCES, Comparison, leaves_of, map_leaves
 
 if TYPE_CHECKING:
     import torch
@@ -101,8 +101,8 @@ def record(
             inputs.append(value)
         return value
 
-    given = _mapped(args, tracked), _mapped(dict(kwargs), tracked)
-    outputs = _leaves(model(*given[0], **given[1]))
+    given = map_leaves(args, tracked), map_leaves(dict(kwargs), tracked)
+    outputs = leaves_of(model(*given[0], **given[1]))
     floats = [output for output in outputs if output.is_floating_point() and output.requires_grad]
     parameters = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
     targets = [*inputs, *(parameter for _, parameter in parameters)]
@@ -292,7 +292,7 @@ def check_port(folder: str | Path, *, device: str | None = None) -> ParityReport
         # Else a GPU would round the operands of products.
         stack.enter_context(jax.default_matmul_precision("highest"))
         if device is not None:
-            stack.enter_context(jax.default_device(_device(device)))
+            stack.enter_context(jax.default_device(device_of(device)))
         net: Any = load_port(folder)
         if parity["mode"] == "training":
             net.train()
@@ -304,7 +304,12 @@ def check_port(folder: str | Path, *, device: str | None = None) -> ParityReport
             raise PortError(f"{folder / PARITY} is damaged: {error!r}") from error
 
 
-def _device(kind: str) -> Any:
+def device_of(kind: str) -> Any:
+    """Return the first device of a kind.
+
+    Raises:
+        PortError: if there is none.
+    """
     try:
         return jax.devices(kind)[0]
     except RuntimeError as error:
@@ -367,7 +372,7 @@ def _run(net: Any, args: Any, kwargs: Any) -> tuple[list[jax.Array], dict[str, j
         given = [next(at) if f else leaf for f, leaf in zip(is_float, leaves, strict=True)]
         model = nnx.merge(graph, parameters, rest, copy=True)
         some_args, some_kwargs = jax.tree.unflatten(treedef, given)
-        outputs = _leaves(model(*some_args, **some_kwargs))
+        outputs = leaves_of(model(*some_args, **some_kwargs))
         floats = [o for o in outputs if jnp.issubdtype(o.dtype, jnp.floating)]
         products = [(o * cotangent(o.shape).astype(o.dtype)).sum() for o in floats]
         return sum(p.astype(jnp.float32) if p.dtype.itemsize < 4 else p for p in products), outputs

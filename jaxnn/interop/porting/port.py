@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import jax
 from flax import nnx
 
-from ..importer.from_torch import _Import, _tensor, _torch
+from ..importer.from_torch import Importation, imported_torch, tensor_of
 from ..importer.program import Body, leaves
-from ..verify import _as_array, _mapped
+from ..verify import as_array, map_leaves
 from .parity import (
     MODEL,
     PARITY,
@@ -79,14 +79,14 @@ def port(
         >>> print(text.splitlines()[-1].strip())
         return jaxnn.Sequential(jaxnn.Linear(3, 2, rngs=rngs), jaxnn.ReLU())
     """
-    torch = _torch()
+    torch = imported_torch()
     if not isinstance(module, torch.nn.Module):
         raise TypeError(f"port: `module` must be a torch.nn.Module, got {type(module).__name__}")
     folder = Path(folder)
     check_folder(folder, force)
     args = tuple(example_args) if isinstance(example_args, (tuple, list)) else (example_args,)
-    args = tuple(_tensor(value) for value in args)
-    kwargs = {name: _tensor(value) for name, value in (example_kwargs or {}).items()}
+    args = tuple(tensor_of(value) for value in args)
+    kwargs = {name: tensor_of(value) for name, value in (example_kwargs or {}).items()}
     tensors = [*module.parameters(), *module.buffers(), *args, *kwargs.values()]
     is_wide = any(getattr(tensor, "dtype", None) == torch.float64 for tensor in tensors)
     with jax.enable_x64(is_wide or jax.config.read("jax_enable_x64")):
@@ -115,9 +115,9 @@ def _files(
     module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[nnx.Module, str, dict[str, Any]]:
     """Return the imported model, the source, and what the original returns."""
-    importer = _Import(module, args, kwargs, nnx.Rngs(0), True)
+    importer = Importation(module, args, kwargs, nnx.Rngs(0), True)
     net = importer.run()
-    source = source_of(importer, net, _mapped(args, _as_array), _mapped(kwargs, _as_array))
+    source = source_of(importer, net, map_leaves(args, as_array), map_leaves(kwargs, as_array))
     evaluates = not isinstance(importer.programs.get(False), str)
     original = copy.deepcopy(module).train(not evaluates)
     parity = record(original, args, kwargs, "evaluation" if evaluates else "training")
@@ -126,7 +126,7 @@ def _files(
     return net, source, parity
 
 
-def _taken(importer: _Import, evaluates: bool) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def _taken(importer: Importation, evaluates: bool) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Return the arguments that the port takes: those that hold arrays."""
     programs = importer._variants(not evaluates, "") if importer.programs else ()
     if not programs:

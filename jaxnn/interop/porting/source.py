@@ -12,7 +12,7 @@ import numpy as np
 from flax import nnx
 
 from ..importer import imported
-from ..importer.from_torch import _Import
+from ..importer.from_torch import Importation
 from ..importer.imported import Imported, descend
 from ..importer.program import Body, Structure
 from .classes import Constructor, Definition, definitions_of, list_argument, sequential_arguments
@@ -27,7 +27,7 @@ from .tree import Node, is_torch_sequential, make_chain, tree_of
 TRAINING, EVALUATION = "training", "evaluation"
 
 
-def source_of(importer: _Import, net: nnx.Module, args: tuple[Any, ...], kwargs: Any) -> str:
+def source_of(importer: Importation, net: nnx.Module, args: tuple[Any, ...], kwargs: Any) -> str:
     """Return the source of an imported model.
 
     Args:
@@ -115,7 +115,9 @@ class _Forward:
 
 
 class _File:
-    def __init__(self, importer: _Import, root: Node, net: nnx.Module, observed: Observed) -> None:
+    def __init__(
+        self, importer: Importation, root: Node, net: nnx.Module, observed: Observed
+    ) -> None:
         self.importer, self.root, self.net, self.observed = importer, root, net, observed
         self.mode = EVALUATION
         self.tuples: dict[str, tuple[str, ...]] = {}

@@ -13,8 +13,8 @@ from flax import nnx
 import jaxnn
 
 from ..checkpoint import as_numpy
-from ..importer.from_torch import _Import
-from ..importer.leaves import _OPTIONS, _options_by_name, layer_name, make_layer
+from ..importer.from_torch import Importation
+from ..importer.leaves import OPTIONS, layer_name, make_layer, options_by_name
 from ..importer.operators import DRAWING, dtype_of
 from ..importer.program import Call, Operation, Program
 
@@ -97,12 +97,12 @@ class Node:
         return node
 
 
-def tree_of(importer: _Import) -> Node:
+def tree_of(importer: Importation) -> Node:
     """Return the tree of an imported model."""
     return _node(importer, "", importer.model)
 
 
-def _node(importer: _Import, path: str, module: torch.nn.Module | None) -> Node:
+def _node(importer: Importation, path: str, module: torch.nn.Module | None) -> Node:
     import torch
 
     if module is None or (path and path in importer.tied):
@@ -195,7 +195,7 @@ def _layer(path: str, name: str, module: torch.nn.Module) -> Node:
     floats = [tensor.dtype for tensor in tensors if tensor.is_floating_point()]
     dtype = str(floats[0]).removeprefix("torch.") if floats else "float32"
     # The same reading of the options as in the import.
-    options = dict(_OPTIONS.get(name, _options_by_name)(module))
+    options = dict(OPTIONS.get(name, options_by_name)(module))
     options.pop("inplace", None)
     if dtype != "float32":
         options["dtype"] = dtype
@@ -212,7 +212,7 @@ def _layer(path: str, name: str, module: torch.nn.Module) -> Node:
 
 def _draws_parameters(name: str, module: torch.nn.Module) -> bool:
     """Whether the layer cannot be constructed without `rngs`."""
-    options = dict(_OPTIONS.get(name, _options_by_name)(module))
+    options = dict(OPTIONS.get(name, options_by_name)(module))
     try:
         nnx.eval_shape(lambda: getattr(jaxnn, name)(**options))
     except ValueError:
@@ -256,7 +256,7 @@ def shortened(layer: str, options: dict[str, Any]) -> dict[str, Any]:
 # --- state --------------------------------------------------------------------------------------
 
 
-def _variables(importer: _Import, path: str, module: torch.nn.Module) -> list[Variable]:
+def _variables(importer: Importation, path: str, module: torch.nn.Module) -> list[Variable]:
     persistent = set(module.state_dict(keep_vars=True))
     found = []
     for name, tensor in [*module._parameters.items(), *module._buffers.items()]:
