@@ -161,8 +161,8 @@ def check_approximation(approximate: Any, layer: str) -> None:
 
 @elementwise
 def _gelu(x: jax.Array) -> jax.Array:
-    # By the complement, which is accurate where 1 + erf would cancel.
-    return 0.5 * x * lax.erfc(-math.sqrt(0.5) * x)
+    # As torch; the complement would not cancel far below 0, but takes 2.3 times as long on a CPU.
+    return 0.5 * x * (1 + lax.erf(math.sqrt(0.5) * x))
 
 
 @elementwise
