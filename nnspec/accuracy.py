@@ -9,8 +9,8 @@ class           an element ``y`` with oracle ``o`` passes when
 ``dot(K)``      ``|y - o| <= 2 K u B``, with ``B`` the same sum over absolute values
 ``sum(K)``      the same, where only the cotangents are made absolute: sums of selected cotangents
 ``calibrated``  ``|y - o| <= max(CALIBRATION * e, FLOOR * u * max|o|)``, with ``e`` the reference's
-                own largest error in that dtype (see :class:`nnspec.oracle.LiveOracle`); one e
-                more in float64, which is what ``o`` is computed in
+                own largest error in that dtype (see :class:`nnspec.oracle.LiveOracle`); in
+                float64, where ``o`` is off likewise, 4 e and 2 FLOOR
 ``shape``       only shape and dtype are looked at
 ==============  =================================================================================
 
@@ -131,7 +131,7 @@ def compare(
     wrong = ~same & (error > bound)
     if kind == "calibrated" and wrong.any():
         # Only now, since measuring the reference's error takes many runs.
-        # The oracle is of float64, so there it is off by as much as the reference itself.
+        # In float64 the oracle is off by as much as the reference, which it is.
         times = CALIBRATION + 1 if dtype == "float64" else CALIBRATION
         bound = np.maximum(bound, times * reference.error)
         wrong &= error > bound
@@ -159,7 +159,9 @@ def _bound(
         rounding = 0.0 if inner == u else 2 * u * size
         return 2 * argument * inner * reference.magnitude + rounding + SMALLEST[dtype]
     largest = size.max(initial=0.0)
-    floor = FLOOR * max(u, inner) * largest
+    # The oracle is of float64, so there it may be off as far as what is judged.
+    sides = 2 if dtype == "float64" else 1
+    floor = sides * FLOOR * max(u, inner) * largest
     return np.full(size.shape, max(floor, SMALLEST[dtype]))
 
 
