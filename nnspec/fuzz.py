@@ -36,6 +36,7 @@ from .resolve import (
     with_first_dimensions,
 )
 
+SHRINKING_SECONDS = 60  # spent on making a finding smaller
 DEFAULT_VALUES = ({"gen": "lattice"}, {"gen": "lattice", "bits": 2}, {"gen": "permutation"})
 
 
@@ -439,12 +440,13 @@ class _Session:
     result: FuzzResult
     seen: dict[str, str | None] = field(default_factory=dict)
     advance: Any = None
+    deadline: float = float("inf")
 
     def try_configuration(self, configuration: Mapping[str, Any]) -> str | None:
         """What is wrong with a configuration, or None; each is run once."""
         key = json.dumps(configuration, sort_keys=True)
         if key not in self.seen:
-            if self.result.configurations >= self.limit:
+            if self.result.configurations >= self.limit or time.monotonic() > self.deadline:
                 return None
             try:
                 self.seen[key] = self._run(configuration)
@@ -453,6 +455,8 @@ class _Session:
                 return None
             self.result.configurations += 1
             self.advance()
+            if self.seen[key] is not None:
+                self.deadline = min(self.deadline, time.monotonic() + SHRINKING_SECONDS)
         return self.seen[key]
 
     def _run(self, configuration: Mapping[str, Any]) -> str | None:
