@@ -136,7 +136,8 @@ def test_the_text_is_clean(ported, name):
     folder = ported(name)[2]
     for command in (["check", "--select", "E,F"], ["format", "--check"]):
         found = subprocess.run(
-            ["ruff", *command, "--isolated", "--line-length", "100", str(folder / "model.py")],
+            [sys.executable, "-m", "ruff", *command, "--isolated", "--line-length", "100"]
+            + [str(folder / "model.py")],
             capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert found.returncode == 0, found.stdout + found.stderr

@@ -2,6 +2,7 @@
 
 import io
 import json
+import sys
 
 import half
 import numpy as np
@@ -144,7 +145,7 @@ def test_serve_answers_what_it_does_not_understand():
 
 def test_a_program_may_tell_the_order_of_its_state():
     # Written with both dtypes and names out of order, as a file of safetensors sorts them.
-    backend = load_backend("process:nnspec serve jaxnn", timeout=60)
+    backend = load_backend(f"process:{sys.executable} -m nnspec.cli serve jaxnn", timeout=60)
     try:
         assert not backend.tells_order
         state = backend.create("layer", "BatchNorm1d", {"num_features": 2}, dtype="float32").state()
