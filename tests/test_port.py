@@ -135,9 +135,9 @@ def test_the_port_is_the_model(ported, name):
 def test_the_text_is_clean(ported, name):
     folder = ported(name)[2]
     for command in (["check", "--select", "E,F"], ["format", "--check"]):
+        options = ["--isolated", "--line-length", "100", str(folder / "model.py")]
         found = subprocess.run(
-            [sys.executable, "-m", "ruff", *command, "--isolated", "--line-length", "100"]
-            + [str(folder / "model.py")],
+            [sys.executable, "-m", "ruff", *command, *options],
             capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert found.returncode == 0, found.stdout + found.stderr
