@@ -387,3 +387,30 @@ def test_saved_with_orbax_and_restored_without_torch(tmp_path):
         [sys.executable, "-c", RESTORE, str(tmp_path)], capture_output=True, text=True, check=False
     )
     assert done.stdout.strip() == "restored", done.stderr[-2000:]
+
+
+class Renamed(torch.nn.Module):
+    """It translates old checkpoints, and knows them by their version."""
+
+    _version = 2
+
+    def __init__(self):
+        super().__init__()
+        self.inner = torch.nn.Linear(2, 2)
+
+    def forward(self, x):
+        return self.inner(x)
+
+    def _load_from_state_dict(self, state_dict, prefix, local_metadata, *rest):
+        if local_metadata.get("version") not in (1, 2):
+            raise ValueError("no version")
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, *rest)
+
+
+def test_the_version_of_a_state_dict_comes_back():
+    original = torch.nn.Sequential(Renamed(), torch.nn.ReLU())
+    net = jaxnn.from_torch(original, torch.ones(1, 2))
+    weights = to_torch(jaxnn.state_dict(net))
+    original.load_state_dict(weights, strict=True)
+    assert weights._metadata == {"0": {"version": 2}}
+    jaxnn.load_state_dict(net, weights)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 import subprocess
@@ -351,6 +352,19 @@ def test_wide_models_are_proved_to_1e_9(tmp_path):
     assert "dtype=float" in (tmp_path / "wide" / "model.py").read_text()
 
 
+class ScaledEmbedding(nn.Embedding):
+    def __init__(self):
+        super().__init__(4, 3)
+        self.register_buffer("scale", torch.tensor(3.0), persistent=False)
+
+    def forward(self, ids):
+        return super().forward(ids) * self.scale
+
+
+def test_buffers_without_a_dimension_come_back(tmp_path):
+    assert port(ScaledEmbedding(), torch.tensor([[1, 2]]), folder=tmp_path / "scaled").ok
+
+
 def test_large_arrays_are_sampled(tmp_path):
     report = port(nn.Linear(100, 90), torch.randn(2, 100), folder=tmp_path / "large")
     assert report.ok
@@ -415,6 +429,22 @@ def test_called_wrongly(factories, capsys, arguments, message):
     assert err.startswith("jaxnn: ")
     assert message in err
     assert not (factories / "x").exists()
+
+
+def test_a_gradient_that_departs_at_a_kink_is_judged_in_float64(ported, tmp_path):
+    folder = shutil.copytree(ported("resnet")[2], tmp_path / "kink")
+    parity = json.loads((folder / "parity.json").read_text())
+    name = next(iter(parity["gradients"]))
+    # As where a ReLU's input is zero but for rounding.
+    zeros = np.zeros_like(jaxnn.interop.porting.parity._array(parity["gradients"][name]))
+    parity["gradients"][name]["data"] = base64.b64encode(zeros.tobytes()).decode()
+    (folder / "parity.json").write_text(json.dumps(parity))
+    report = jaxnn.interop.check_port(folder)
+    assert report.ok
+    assert f"{name} (float64)" in [row.name for row in report.rows]
+    parity["gradients in float64"][name] = parity["gradients"][name]
+    (folder / "parity.json").write_text(json.dumps(parity))
+    assert [row.name for row in jaxnn.interop.check_port(folder).rows if not row.agrees] == [name]
 
 
 def damage(folder: Path, file: str, change: Any) -> None:

@@ -153,7 +153,17 @@ def to_torch(state_dict: Mapping[str, Any]) -> dict[str, Any]:
         >>> tensors["weight"].dtype
         torch.bfloat16
     """
-    return {name: as_tensor(value) for name, value in state_dict.items()}
+    tensors = {name: as_tensor(value) for name, value in state_dict.items()}
+    versions = getattr(state_dict, "_metadata", None)
+    return tensors if versions is None else VersionedDict(tensors, versions)
+
+
+class VersionedDict(dict[str, Any]):
+    """A state dict with the versions of its modules, under the attribute that torch gives them."""
+
+    def __init__(self, arrays: Mapping[str, Any], versions: Mapping[str, Any]) -> None:
+        super().__init__(arrays)
+        self._metadata = dict(versions)
 
 
 def as_tensor(value: Any) -> Any:

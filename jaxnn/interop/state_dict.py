@@ -13,7 +13,7 @@ from flax import nnx
 
 from ..modules._lazy import LazyModule
 from ..modules._module import Frozen, Module, NonPersistent, ordered_attributes
-from .checkpoint import as_numpy, is_array, read_weights
+from .checkpoint import VersionedDict, as_numpy, is_array, read_weights
 from .flax_layers import entries_of
 from .layout import Entry
 from .placement import Shardings, check_value, place, progress_bar, sharding_of, size_of
@@ -104,13 +104,20 @@ def state_dict(module: nnx.Module) -> dict[str, np.ndarray]:
         >>> list(jaxnn.state_dict(net))
         ['0.running_mean', '0.running_var', '0.num_batches_tracked']
     """
-    return {
+    arrays = {
         key: np.array(array, order="C")
         for entry in named_entries(module)
         for key, array in entry.to_torch(
             [_export(name, variable) for name, variable in entry.variables.items()]
         ).items()
     }
+    # Some models refuse, or translate, a state dict whose version they do not find.
+    versions = {
+        ".".join(map(str, path)): {"version": version}
+        for path, node in nnx.iter_modules(module)
+        if (version := getattr(node, "state_version", 1)) != 1
+    }
+    return VersionedDict(arrays, versions) if versions else arrays
 
 
 def load_state_dict(

@@ -250,6 +250,7 @@ class Importation:
             type(module).__name__, self._variants(True, path), self._variants(False, path),
             rngs=self.rngs if self._draws(path) else None,
         )  # fmt: skip
+        imported.state_version = module._version
         self._add_state(path, module, imported)
         for child_name, child in module._modules.items():
             child_path = f"{path}.{child_name}" if path else child_name

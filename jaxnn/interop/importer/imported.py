@@ -107,6 +107,7 @@ class Imported(Module):
         self._evaluation = evaluation
         self._tied: tuple[tuple[str, str], ...] = ()
         self._state_keys: tuple[str, ...] = ()
+        self.state_version = 1
         self._stream = nnx.data(fork_stream(source, rngs, "dropout"))
         self.deterministic = False
 

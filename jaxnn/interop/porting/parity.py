@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 import binascii
+import copy
 import importlib.util
 import json
 import sys
 from collections.abc import Mapping
-from contextlib import ExitStack
-from dataclasses import dataclass
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,8 @@ MODEL, WEIGHTS, PARITY = "model.py", "weights.safetensors", "parity.json"
 
 # Up to this size an array is kept whole, beyond it that many of its elements.
 WHOLE = 4096
+# Parameters up to which gradients are recorded in float64 too, which takes a copy of that width.
+LARGEST_IN_FLOAT64 = 2**27
 # A gradient is compared on its own scale, unless it is next to nothing beside the largest.
 SMALLEST_SCALE = 0.01
 
@@ -93,6 +96,34 @@ def record(
     """
     import torch
 
+    in_float64: dict[str, Any] = {}
+    floats = [p for p in model.parameters() if p.is_floating_point()]
+    narrow = any(p.dtype != torch.float64 for p in floats)
+    if narrow and sum(p.numel() for p in floats) <= LARGEST_IN_FLOAT64:
+        widened = map_leaves(args, _widened), map_leaves(dict(kwargs), _widened)
+        # A model may insist on a dtype.
+        with suppress(Exception):
+            in_float64 = _run_original(copy.deepcopy(model).double(), *widened)[1]
+    outputs, gradients = _run_original(model, args, kwargs)
+    return {
+        "format": FORMAT,
+        "mode": mode,
+        "outputs": [_kept(output) for output in outputs],
+        "gradients": {name: _kept(gradient) for name, gradient in gradients.items()},
+        "gradients in float64": {name: _kept(gradient) for name, gradient in in_float64.items()},
+    }
+
+
+def _widened(value: Any) -> Any:
+    is_float = hasattr(value, "is_floating_point") and value.is_floating_point()
+    return value.double() if is_float else value
+
+
+def _run_original(
+    model: torch.nn.Module, args: Any, kwargs: Any
+) -> tuple[list[np.ndarray], dict[str, np.ndarray]]:
+    import torch
+
     inputs: list[torch.Tensor] = []
 
     def tracked(value: Any) -> Any:
@@ -112,15 +143,10 @@ def record(
         cotangents = [torch.from_numpy(cotangent(tuple(o.shape))).to(o.dtype) for o in floats]
         total = torch.autograd.grad(floats, targets, cotangents, allow_unused=True)
         gradients = {
-            name: torch.zeros_like(target) if gradient is None else gradient
+            name: as_numpy((torch.zeros_like(target) if gradient is None else gradient).detach())
             for name, target, gradient in zip(names, targets, total, strict=True)
         }
-    return {
-        "format": FORMAT,
-        "mode": mode,
-        "outputs": [_kept(as_numpy(output.detach())) for output in outputs],
-        "gradients": {name: _kept(as_numpy(g.detach())) for name, g in gradients.items()},
-    }
+    return [as_numpy(output.detach()) for output in outputs], gradients
 
 
 def cotangent(shape: tuple[int, ...]) -> np.ndarray:
@@ -230,7 +256,7 @@ def save_weights(net: nnx.Module, path: Path) -> None:
     arrays |= {
         name: np.asarray(variable.get_value()) for name, variable in _non_persistent(net).items()
     }
-    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)
+    save_file({name: np.asarray(array, order="C") for name, array in arrays.items()}, path)
 
 
 def _load_weights(net: nnx.Module, path: Path) -> None:
@@ -286,22 +312,64 @@ def check_port(folder: str | Path, *, device: str | None = None) -> ParityReport
     folder = Path(folder)
     _check_is_port(folder)
     parity = _read(folder / PARITY)
+    wide = parity.pop("gradients in float64", {})
     with ExitStack() as stack:
-        wide = '"float64"' in json.dumps(parity)
-        stack.enter_context(jax.enable_x64(wide or jax.config.read("jax_enable_x64")))
+        is_wide = '"float64"' in json.dumps(parity)
+        stack.enter_context(jax.enable_x64(is_wide or jax.config.read("jax_enable_x64")))
         # Else a GPU would round the operands of products.
         stack.enter_context(jax.default_matmul_precision("highest"))
         if device is not None:
             stack.enter_context(jax.default_device(device_of(device)))
-        net: Any = load_port(folder)
-        if parity["mode"] == "training":
-            net.train()
-        args, kwargs = _given(parity, folder / PARITY)
-        outputs, gradients = _run(net, args, kwargs)
         try:
-            return _report(parity, outputs, gradients)
+            outputs, gradients = _run_port(folder, parity)
+            report = _report(parity, outputs, gradients)
+            if not report.ok and isinstance(wide, dict):
+                report = _judged_in_float64(report, folder, parity, wide)
+            return report
         except (KeyError, ValueError, TypeError, binascii.Error) as error:
             raise PortError(f"{folder / PARITY} is damaged: {error!r}") from error
+
+
+def _run_port(
+    folder: Path, parity: Mapping[str, Any], dtype: Any = None
+) -> tuple[list[jax.Array], dict[str, jax.Array]]:
+    """Return a port's outputs and gradients, in `dtype` or its own."""
+
+    def cast(value: Any) -> Any:
+        is_float = hasattr(value, "dtype") and jnp.issubdtype(value.dtype, jnp.floating)
+        return value.astype(dtype) if is_float and dtype is not None else value
+
+    net: Any = load_port(folder)
+    nnx.update(net, jax.tree.map(cast, nnx.state(net)))
+    if parity["mode"] == "training":
+        net.train()
+    args, kwargs = _given(parity, folder / PARITY)
+    return _run(net, map_leaves(args, cast), map_leaves(kwargs, cast))
+
+
+def _judged_in_float64(
+    report: ParityReport, folder: Path, parity: Mapping[str, Any], wanted: Mapping[str, Any]
+) -> ParityReport:
+    """Compare in float64 the gradients that depart, where both sides can be computed in it.
+
+    A kink (a ReLU's input that is zero but for rounding) gives two correct programs two gradients
+    in float32, and the same one in float64.
+    """
+    with jax.enable_x64(True):
+        try:
+            _, gradients = _run_port(folder, parity, jnp.float64)
+        except TypeError:  # a dtype that the source fixes, and that does not mix with float64
+            return report
+    largest = max((_largest(_array(kept)) for kept in wanted.values()), default=0.0)
+    rows = []
+    for row in report.rows:
+        judged = row
+        if not row.agrees and row.name in wanted and row.name in gradients:
+            got = np.asarray(gradients[row.name])
+            wide = _compared(row.name, wanted[row.name], got, SMALLEST_SCALE * largest)
+            judged = replace(wide, name=f"{row.name} (float64)") if wide.agrees else row
+        rows.append(judged)
+    return ParityReport(tuple(rows))
 
 
 def device_of(kind: str) -> Any:
