@@ -12,7 +12,14 @@ from jaxtyping import Array, Float, Int
 from .. import functional as F
 from .. import init
 from .._checks import check_array, check_floating, check_int
-from ..functional.embedding import check_bags, check_norms, check_padding_idx, pool_bags
+from ..functional.embedding import (
+    check_bags,
+    check_norms,
+    check_padding_idx,
+    checked_table,
+    lookup_bags,
+    pool_bags,
+)  # fmt: skip
 from ._module import Frozen, Module, parameter_dtype, parameter_key
 from ._row_tape import tap_rows
 
@@ -321,9 +328,18 @@ class EmbeddingBag(Module):
             self.scale_grad_by_freq,
             self.sparse,
         )
-        rows = _rows(self, input)
-        ids = jnp.asarray(input)
-        return pool_bags(rows, ids, bags, per_sample_weights, self.mode, self.padding_idx)
+        if self.sparse:  # the rows are recorded
+            rows, ids = _rows(self, input), jnp.asarray(input)
+            return pool_bags(rows, ids, bags, per_sample_weights, self.mode, self.padding_idx)
+        ids, table, _ = checked_table(
+            input, self.weight[...], self.padding_idx, self.max_norm, self.norm_type
+        )
+        if self.max_norm is not None:
+            self.weight[...] = table
+        return lookup_bags(
+            ids, table, bags, per_sample_weights, self.mode, self.padding_idx,
+            self.scale_grad_by_freq, self.sparse,
+        )  # fmt: skip
 
     def extra_repr(self) -> str:
         """Return the sizes, and the options that are set."""
