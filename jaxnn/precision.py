@@ -16,7 +16,6 @@ from . import modules
 from .interop.importer.imported import Imported
 from .interop.importer.operators import operator
 from .interop.importer.program import Literal, Operation, Program, State, Step, Value, rebuild
-from .interop.state_dict import named_variables
 from .modules._lazy import LazyModule
 from .modules._module import Frozen, Module
 
@@ -99,18 +98,16 @@ class MixedPrecision(Module):
             result = _View(self.compute).of(self.module)(*args, **kwargs)
         return result if self.outputs is None else _cast(result, self.outputs)
 
-    # What a state dict takes for names of the model's parts leads to where they are stored.
+    # A state dict has the names that the model alone would have.
+    _transparent = "module"
 
     @property
     def _state_keys(self) -> tuple[str, ...]:
-        return tuple(name for name, _ in named_variables(self.module))
+        return getattr(self.module, "_state_keys", ())
 
     @property
     def _tied(self) -> tuple[tuple[str, str], ...]:
-        tied = getattr(self.module, "_tied", ())
-        names = dict.fromkeys(key.partition(".")[0] for key in self._state_keys)
-        aliases = [*tied, *((name, name) for name in names)]
-        return tuple((alias, f"module.{first}") for alias, first in aliases)
+        return getattr(self.module, "_tied", ())
 
     def extra_repr(self) -> str:
         """Return the dtypes."""

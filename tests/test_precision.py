@@ -126,6 +126,14 @@ def test_gradients_and_state_stay_in_float32(models: Any) -> None:
     assert 1e-4 < optax.tree.norm(difference) / optax.tree.norm(exact) < 3e-2
 
 
+def test_names_inside_a_larger_model_are_the_models_too() -> None:
+    parts = [jaxnn.Linear(2, 3, rngs=nnx.Rngs(0)), jaxnn.Linear(3, 2, rngs=nnx.Rngs(1))]
+    whole = jaxnn.Sequential(mixed_precision(parts[0]), parts[1])
+    assert list(jaxnn.state_dict(whole)) == ["0.weight", "0.bias", "1.weight", "1.bias"]
+    jaxnn.load_state_dict(whole, {k: 0 * v for k, v in jaxnn.state_dict(whole).items()})
+    assert not parts[0].weight[...].any()
+
+
 def test_state_dict_is_the_models(models: Any) -> None:
     original, net, _ = models
     mixed = mixed_precision(nnx.clone(net))

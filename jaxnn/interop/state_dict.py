@@ -350,9 +350,11 @@ def _nodes(node: Any, prefix: str, above: tuple[int, ...]) -> Iterator[tuple[str
     if id(node) in above:
         return
     yield prefix, node
+    transparent = getattr(node, "_transparent", None)
     for name, member in _members(node):
         if isinstance(member, (nnx.Pytree, list, tuple, dict)):
-            yield from _nodes(member, f"{prefix}{name}.", (*above, id(node)))
+            inside = prefix if name == transparent else f"{prefix}{name}."
+            yield from _nodes(member, inside, (*above, id(node)))
 
 
 def _walk(
