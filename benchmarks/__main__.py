@@ -1,4 +1,4 @@
-"""``python -m benchmarks run`` and ``python -m benchmarks compare A.json B.json``."""
+"""``python -m benchmarks run``, ``compile``, and ``compare A.json B.json``."""
 
 from __future__ import annotations
 
@@ -28,6 +28,8 @@ def main(arguments: list[str] | None = None) -> int:
     compare.add_argument("before", type=Path)
     compare.add_argument("after", type=Path)
     compare.set_defaults(command=_compare)
+    compiling = commands.add_parser("compile", help="a ResNet-50's training step, and Flax's")
+    compiling.set_defaults(command=_compile)
     options = parser.parse_args(arguments)
     options.line = shlex.join(["python", "-m", "benchmarks", *(arguments or sys.argv[1:])])
     return int(options.command(options))
@@ -120,6 +122,23 @@ def _same_threads(threads: int, device: str) -> None:
         if hasattr(os, "sched_setaffinity"):
             cores = sorted(os.sched_getaffinity(0))[:threads]
             os.sched_setaffinity(0, cores)
+
+
+def _compile(_: argparse.Namespace) -> int:
+    _same_threads(2, "cpu")
+    from rich.console import Console
+    from rich.table import Table
+
+    from .compiling import compile_times
+
+    table = Table("ResNet-50, training step", "trace (s)", "compile (s)", "total (s)")
+    times = compile_times()
+    for name, found in times.items():
+        table.add_row(name, *(f"{found[k]:.1f}" for k in ("trace", "compile", "total")))
+    Console().print(table)
+    ratio = times["jaxnn"]["total"] / times["flax"]["total"]
+    Console().print(f"jaxnn / flax: {ratio:.2f}")
+    return 0
 
 
 def _compare(options: argparse.Namespace) -> int:

@@ -352,6 +352,33 @@ def test_wide_models_are_proved_to_1e_9(tmp_path):
     assert "dtype=float" in (tmp_path / "wide" / "model.py").read_text()
 
 
+class Tokens(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(4, 4)
+
+    def forward(self, x):
+        b, n, m, d = x.shape
+        return self.linear(x.reshape(b * n * m, d)).reshape(b, n, m, d)
+
+
+class Twice(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = Tokens(), Tokens()
+
+    def forward(self, x):
+        rows = x.reshape(x.shape[0] * 3 * 2, 4).tanh()
+        return self.second(self.first(rows.reshape(x.shape)))
+
+
+def test_products_of_sizes_are_written_once(tmp_path):
+    assert port(Twice(), torch.randn(2, 3, 2, 4), folder=tmp_path / "twice").ok
+    lines = (tmp_path / "twice" / "model.py").read_text().splitlines()
+    reshapes = [line.strip() for line in lines if "x.reshape(" in line and "linear" in line]
+    assert len(reshapes) == 1  # one class for both
+
+
 class ScaledEmbedding(nn.Embedding):
     def __init__(self):
         super().__init__(4, 3)

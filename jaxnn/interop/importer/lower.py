@@ -333,7 +333,8 @@ class _Writer:
                     self.pending.append(Operation(self.names[node], "sym_size", arguments))
                     return Value(self.names[node])
         if node.op == "call_function" and operator_name(node) != "sym_size":
-            self.pending += self.step(node)
+            steps = self.step(node)  # takes what is pending
+            self.pending += steps
             return Value(self.names[node])
         self.names[node] = self._fresh("size")
         self.captured.append(node)
