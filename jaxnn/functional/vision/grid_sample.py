@@ -165,14 +165,68 @@ def _grid_sample(
         _taps(points[..., -1 - axis], size, mode, padding_mode, align_corners)
         for axis, size in enumerate(sizes)
     ]
-    # All elements that all points look at come from one gather, whose gradient is one scatter.
     met = [_meet(each, sizes) for each in itertools.product(*taps)]
     index, weight, is_inside = (jnp.stack(parts, axis=1) for parts in zip(*met, strict=True))
-    flat = input.astype(dtype).reshape(batch, channels, math.prod(sizes))
-    values = jax.vmap(lambda image, at: jnp.take(image, at, axis=-1, mode="clip"))(flat, index)
-    values = jnp.where(is_inside[:, None], values, jnp.zeros((), dtype))
-    output = (values * weight[:, None]).sum(axis=2)
+    image = input.astype(dtype).reshape(batch, channels, math.prod(sizes))
+    output = _weighted_sums(image, weight, index, is_inside)
     return output.reshape(batch, channels, *out).astype(input.dtype)
+
+
+@jax.custom_jvp
+def _weighted_sums(
+    image: jax.Array, weight: jax.Array, index: jax.Array, is_inside: jax.Array
+) -> jax.Array:
+    """Sum the elements that each point looks at, each times its weight.
+
+    Shapes: image (N, C, elements), the others (N, taps, points) -> (N, C, points).
+    """
+    return _by_channels(image, weight, index, is_inside)
+
+
+@_weighted_sums.defjvp
+def _weighted_sums_jvp(
+    primals: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...]
+) -> tuple[jax.Array, jax.Array]:
+    image, weight, index, is_inside = primals
+    d_image, d_weight, *_ = tangents
+    # Checkpointed, since the elements that the points look at are as many images as there are taps.
+    through_weight = jax.checkpoint(_by_channels)
+    d_output = _by_rows(d_image, weight, index, is_inside)
+    d_output += through_weight(image, d_weight, index, is_inside)
+    return _weighted_sums(image, weight, index, is_inside), d_output
+
+
+# The two ways to the same sums. Channel by channel a tap is a gather that fuses with the product,
+# and its transpose through the weight with the sum over the channels. The transpose through the
+# image is a scatter, which for all channels of a point at once is 4 times as fast. Without the
+# barriers, XLA computes the places anew for each channel, which is 4 times as slow.
+
+
+def _by_channels(
+    image: jax.Array, weight: jax.Array, index: jax.Array, is_inside: jax.Array
+) -> jax.Array:
+    index, is_inside = lax.optimization_barrier((index, is_inside))
+    weight = lax.optimization_barrier(weight)
+    take = jax.vmap(lambda image, at: image.at[:, at].get(mode="promise_in_bounds"))
+    total = jnp.zeros((*image.shape[:2], index.shape[2]), image.dtype)
+    for k in range(index.shape[1]):
+        values = take(image, index[:, k])
+        values = jnp.where(is_inside[:, None, k], values, jnp.zeros((), image.dtype))
+        total = total + values * weight[:, None, k]
+    return total
+
+
+def _by_rows(
+    image: jax.Array, weight: jax.Array, index: jax.Array, is_inside: jax.Array
+) -> jax.Array:
+    weight, index, is_inside = lax.optimization_barrier((weight, index, is_inside))
+    batch, channels, size = image.shape
+    rows = lax.optimization_barrier(image.swapaxes(1, 2)).reshape(batch * size, channels)
+    start = lax.broadcasted_iota(index.dtype, index.shape, 0) * size
+    values = rows.at[(start + index).swapaxes(1, 2)].get(mode="promise_in_bounds")
+    factors = jnp.where(is_inside, weight, jnp.zeros((), weight.dtype)).swapaxes(1, 2)
+    output = (values * factors[..., None]).sum(axis=2)
+    return lax.optimization_barrier(output).swapaxes(1, 2)
 
 
 def _meet(taps: tuple[_Tap, ...], sizes: Sequence[int]) -> _Tap:
