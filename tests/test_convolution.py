@@ -54,6 +54,46 @@ def test_export_for_all_platforms_with_a_symbolic_batch(name: str) -> None:
         np.testing.assert_allclose(exported.call(x), call(x), rtol=1e-4, atol=1e-5)
 
 
+# One shape and options for each side of each switch between the formulations on a CPU.
+FORMULATIONS: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = {
+    "few positions": ((2, 3, 5, 4), (16, 3, 3, 2), {"stride": 2, "padding": (1, 2)}),
+    "many positions": ((2, 3, 9, 8), (4, 3, 3, 2), {"dilation": (2, 1)}),
+    "one tap, few positions": ((2, 3, 3, 3), (4, 3, 1, 1), {"stride": 2}),
+    "one tap, many positions": ((2, 3, 8, 8), (4, 3, 1, 1), {}),
+    "many taps": ((2, 3, 9, 9), (4, 3, 9, 8), {"padding": 2}),
+    "depthwise, small": ((2, 3, 5, 4), (6, 1, 3, 2), {"groups": 3, "stride": (1, 2)}),
+    "depthwise, large": ((3, 4, 20, 17), (8, 1, 3, 2), {"groups": 4, "padding": 1}),
+    "few groups": ((2, 8, 9, 8), (8, 4, 5, 5), {"groups": 2, "padding": 1}),
+    "few groups, few positions": ((1, 8, 5, 6), (8, 4, 5, 5), {"groups": 2}),
+    "many groups": ((2, 32, 7, 8), (32, 2, 6, 6), {"groups": 16, "padding": 2}),
+}
+
+
+@pytest.mark.parametrize("name", FORMULATIONS)
+def test_formulations_agree_with_the_native_convolution(name: str) -> None:
+    shape, weight_shape, options = FORMULATIONS[name]
+    rng = np.random.default_rng(2)
+    x, w = (jnp.asarray(rng.standard_normal(s), jnp.float32) for s in (shape, weight_shape))
+    pair = lambda value: (value, value) if isinstance(value, int) else value  # noqa: E731
+
+    def native(x: jax.Array, w: jax.Array) -> jax.Array:
+        return jax.lax.conv_general_dilated(
+            x,
+            w,
+            window_strides=pair(options.get("stride", 1)),
+            padding=[(each, each) for each in pair(options.get("padding", 0))],
+            rhs_dilation=pair(options.get("dilation", 1)),
+            feature_group_count=options.get("groups", 1),
+        )
+
+    wanted, native_transpose = jax.vjp(native, x, w)
+    output, transpose = jax.vjp(lambda x, w: F.conv2d(x, w, **options), x, w)
+    np.testing.assert_allclose(output, wanted, rtol=1e-4, atol=1e-4)
+    cotangent = jnp.asarray(rng.standard_normal(output.shape), jnp.float32)
+    for gradient, expected in zip(transpose(cotangent), native_transpose(cotangent), strict=True):
+        np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-4)
+
+
 def test_transposed_convolution_is_the_gradient_of_the_convolution() -> None:
     y = jnp.ones((2, 2, 7, 9))
     options: Any = {"stride": 2, "padding": 1, "dilation": (1, 3)}
