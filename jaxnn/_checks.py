@@ -119,3 +119,8 @@ def check_parameters(
                 f"{layer}: `{name}` must have shape {shape} for an input of shape {input.shape}, "
                 f"got {array.shape}"
             )
+
+
+def is_sharded(array: jax.Array) -> bool:
+    """Whether types tell that a dimension is spread over devices, so that it cannot be scanned."""
+    return any(axis is not None for axis in jax.typeof(array).sharding.spec)

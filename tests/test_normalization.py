@@ -210,6 +210,29 @@ def test_refusals() -> None:
     assert layer(3, eps=0.0).eval()(x).shape == x.shape
 
 
+@pytest.mark.parametrize("shape", [(17, 123, 1025), (2, 2**20 + 1)])
+def test_layer_norm_of_many_rows(shape: tuple[int, ...]) -> None:
+    size = shape[-1]
+    x, d_output, weight, bias = draw(*shape), draw(*shape), draw(size), draw(size)
+    inputs = [double(array).requires_grad_() for array in (x, weight, bias)]
+    expected = torch.nn.functional.layer_norm(inputs[0], (size,), *inputs[1:])
+    expected.backward(double(d_output))
+
+    def normalize(x: Any, weight: Any, bias: Any) -> Any:
+        return F.layer_norm(x, (size,), weight, bias)
+
+    output, transpose = jax.vjp(jax.jit(normalize), x, weight, bias)
+    gradients = transpose(jnp.asarray(d_output))
+    assert_close(output, expected.detach(), 1e-6)
+    for gradient, leaf in zip(gradients, inputs, strict=True):
+        assert_close(gradient, leaf.grad, 1e-5)
+    tangents = [draw(*leaf.shape) for leaf in inputs]
+    _, d_forward = jax.jvp(normalize, (x, weight, bias), tuple(tangents))
+    forward = float(np.vdot(np.asarray(d_forward, np.float64), d_output))
+    backward = sum(float(np.vdot(g, t)) for g, t in zip(gradients, tangents, strict=True))
+    assert abs(forward - backward) < 1e-5 * np.abs(d_forward * d_output).sum()
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_rms_norm_of_small_values_has_the_eps_of_float32(dtype: str) -> None:
     # The float64 oracle of the specification has another eps, so this is compared with torch.

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from .._checks import accumulation_dtype
+from .._checks import accumulation_dtype, is_sharded
 
 # Where a kernel has more taps, or elements in a group, they are not written out one by one.
 _MAX_TAPS = 64
@@ -234,7 +234,7 @@ def _is_depthwise(weight: jax.Array, geometry: Geometry) -> bool:
 def _is_large(input: jax.Array) -> bool:
     """Whether the samples are so large that they are taken one after the other."""
     size = math.prod(input.shape[1:])
-    return isinstance(size, int) and size >= _LARGE_SAMPLE and not _is_sharded(input)
+    return isinstance(size, int) and size >= _LARGE_SAMPLE and not is_sharded(input)
 
 
 def _by_group(
@@ -257,7 +257,7 @@ def _dense(
     """A convolution without groups: a matrix product where that is faster."""
     is_pointwise = math.prod(weight.shape[2:]) == 1
     is_padded = any(pads != (0, 0) for pads in geometry.padding)
-    if is_pointwise and not is_padded and not _is_sharded(input):
+    if is_pointwise and not is_padded and not is_sharded(input):
         return _pointwise(input, weight, geometry.stride)
     if _has_few_positions(input, weight, geometry):
         return _unfolded_together(input, weight, geometry)
@@ -268,16 +268,11 @@ def _has_few_positions(input: jax.Array, weight: jax.Array, geometry: Geometry) 
     """Whether the weight is what there is most of: the last blocks of a network, small batches."""
     kernel_size = weight.shape[2:]
     positions = input.shape[0] * math.prod(output_sizes(input.shape[2:], kernel_size, geometry))
-    is_dynamic = not isinstance(positions, int) or _is_sharded(input)
+    is_dynamic = not isinstance(positions, int) or is_sharded(input)
     if is_dynamic or math.prod(kernel_size) > _MAX_TAPS:
         return False
     is_small = positions * math.prod(weight.shape[1:]) <= _MAX_COLUMNS
     return is_small and positions <= _FEW_POSITIONS * weight.shape[0]
-
-
-def _is_sharded(array: jax.Array) -> bool:
-    """Whether types tell that a dimension is spread over devices, so that it cannot be scanned."""
-    return any(axis is not None for axis in jax.typeof(array).sharding.spec)
 
 
 def _pointwise(input: jax.Array, weight: jax.Array, stride: tuple[int, ...]) -> jax.Array:
@@ -333,7 +328,7 @@ def _unfolded(input: jax.Array, weight: jax.Array, geometry: Geometry) -> jax.Ar
     groups, sizes = geometry.groups, output_sizes(input.shape[2:], weight.shape[2:], geometry)
     columns = math.prod(sizes) * math.prod(weight.shape[1:]) * groups
     is_small = isinstance(columns, int) and columns <= _MAX_COLUMNS
-    if _is_sharded(input) or math.prod(weight.shape[2:]) > _MAX_TAPS or not is_small:
+    if is_sharded(input) or math.prod(weight.shape[2:]) > _MAX_TAPS or not is_small:
         return _native(input, weight, geometry)
     matrices = weight.reshape(groups, weight.shape[0] // groups, math.prod(weight.shape[1:]))
 

@@ -74,7 +74,7 @@ def _statistics(input: jax.Array, dim: int, dtype: Any, names: tuple[str, ...]) 
         # XLA adds so few one by one, which rounds in one direction; what is left over is small.
         square = square + _means((squares - along(square, x, dim),), dim, count, names)[0]
     var = square - offset * offset
-    return Statistics(shift, offset, var, var * (count / (count - 1)))
+    return lax.optimization_barrier(Statistics(shift, offset, var, var * (count / (count - 1))))
 
 
 @partial(jax.jit, static_argnames=("dim", "names"), inline=True)
@@ -155,7 +155,9 @@ def _derivative(
     # Scaled first here, and so last in the transpose: the differences there, which may cancel, are
     # of cotangents as they came, and no rounding of a product is left over.
     scaled = along(scale, input, dim) * d_input
-    d_mean, d_along = _means((scaled, centred * scaled), dim, count, names)
+    d_mean, d_along = lax.optimization_barrier(
+        _means((scaled, centred * scaled), dim, count, names)
+    )
     constant = d_bias - d_mean
     slope = d_weight * inverse - (d_along + scale * tangents[3] / 2) / variance
     d_output = scaled + along(constant, input, dim) + centred * along(slope, input, dim)
