@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from .._called import called
 from .._checks import accumulation_dtype, is_sharded
 
 # Where a kernel has more taps, or elements in a group, they are not written out one by one.
@@ -204,7 +205,7 @@ def _interleaved(output: jax.Array, phases: Sequence[int]) -> jax.Array:
 
 def _values_on_cpu(input: jax.Array, weight: jax.Array, geometry: Geometry) -> jax.Array:
     if geometry.groups > 1 and math.prod(weight.shape[1:]) <= _MAX_TAPS:
-        return _by_taps(input, weight, geometry)
+        return called(partial(_by_taps, geometry=geometry))(input, weight)
     return _by_group(_native, input, weight, geometry)
 
 
