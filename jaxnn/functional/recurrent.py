@@ -12,6 +12,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
+from .._called import called
 from .._checks import check_array, check_floating, check_int, check_same_dtype
 from .activation import relu, sigmoid, tanh
 from .dropout import check_probability, dropout
@@ -111,8 +112,8 @@ def _lstm_step(gates: Array, state: State, weights: Weights) -> State:
 @jax.custom_jvp
 def _lstm_update(gates: Float[Array, "N 4*H"], c: Float[Array, "N H"]) -> tuple[Array, Array]:
     i, f, g, o = jnp.split(gates, 4, axis=-1)
-    c = sigmoid(f) * c + sigmoid(i) * _tanh(g)
-    return sigmoid(o) * _tanh(c), c
+    c = called(lambda i, f, g, c: sigmoid(f) * c + sigmoid(i) * _tanh(g))(i, f, g, c)
+    return called(lambda o, c: sigmoid(o) * _tanh(c))(o, c), c
 
 
 @_lstm_update.defjvp
