@@ -6,6 +6,7 @@ without, ceil((i + 1) * size / count).
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from functools import partial
@@ -17,6 +18,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
 
+from ..._called import called
 from ..._checks import accumulation_dtype, check_array, check_floating, check_int
 from ._windows import UNROLLED_TAPS, Window, check_rank
 from .max_pool import candidate_wins, flat_index, max_with_indices, pick_by_gather
@@ -367,12 +369,48 @@ def _means_along(x: Float[Array, "..."], axis: int, count: int) -> Float[Array, 
     x = x.reshape(*x.shape[:axis], repeats, size // repeats, *x.shape[axis + 1 :])
     windows = [adaptive_window(i, size // repeats, period) for i in range(period)]
     # No matrix of weights: a NaN or an infinity would spread to windows that do not hold it.
-    if period <= UNROLLED_TAPS:
-        slices = [lax.slice_in_dim(x, start, end, axis=axis + 1) for start, end in windows]
-        means = jnp.stack([part.mean(axis + 1) for part in slices], axis + 1)
-    else:
+    if period > UNROLLED_TAPS:
         means = _means_by_gather(x, axis + 1, windows)
+    elif max(end - start for start, end in windows) <= UNROLLED_TAPS:
+        means = _means_by_sums(x, axis + 1, tuple(windows))
+    else:
+        means = _means_by_reductions(x, axis + 1, windows)
     return means.reshape(*x.shape[:axis], count, *x.shape[axis + 2 :])
+
+
+def _means_by_reductions(
+    x: Float[Array, "..."], axis: int, windows: Sequence[tuple[int, int]]
+) -> Float[Array, "..."]:
+    slices = [lax.slice_in_dim(x, start, end, axis=axis) for start, end in windows]
+    return jnp.stack([part.mean(axis) for part in slices], axis)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(1, 2))
+def _means_by_sums(
+    x: Float[Array, "..."], axis: int, windows: tuple[tuple[int, int], ...]
+) -> Float[Array, "..."]:
+    """As by reductions, which XLA does not vectorise on a CPU: there 3 times as fast."""
+
+    def sums(x: Float[Array, "..."]) -> Float[Array, "..."]:
+        positions = [lax.index_in_dim(x, i, axis, keepdims=False) for i in range(x.shape[axis])]
+        parts = [positions[start:end] for start, end in windows]
+        return jnp.stack([functools.reduce(jnp.add, part) / len(part) for part in parts], axis)
+
+    def default(x: Float[Array, "..."]) -> Float[Array, "..."]:
+        return _means_by_reductions(x, axis, windows)
+
+    return lax.platform_dependent(x, cpu=called(sums), default=default)
+
+
+@_means_by_sums.defjvp
+def _means_by_sums_jvp(
+    axis: int,
+    windows: tuple[tuple[int, int], ...],
+    primals: tuple[jax.Array],
+    tangents: tuple[jax.Array],
+) -> tuple[jax.Array, jax.Array]:
+    # The transpose of a reduction is a broadcast, where that of sums writes each of their terms.
+    return _means_by_sums(*primals, axis, windows), _means_by_reductions(*tangents, axis, windows)
 
 
 def _means_by_gather(
