@@ -62,7 +62,7 @@ _torchvision("alexnet", 96)
 _torchvision("vit_b_16", 32, image_size=32)
 _torchvision("maxvit_t", 224)
 _torchvision("googlenet", 96, init_weights=False)
-_torchvision("inception_v3", 128, init_weights=False)
+_torchvision("inception_v3", 299, init_weights=False)
 
 
 # --- timm -----------------------------------------------------------------------------------

@@ -161,6 +161,47 @@ def shared_modules():
     return SharedModules(), (torch.randn(3, 4),), {}
 
 
+class PartOfBlocks(nn.Module):
+    """A block that works with a part of the model around it, under a name of its own."""
+
+    def __init__(self, encode: nn.Module):
+        super().__init__()
+        self.encode = encode
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, x):
+        return self.layer(torch.tanh(self.encode(x)))
+
+
+class Encoding(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+        self.bn = nn.BatchNorm1d(4)
+
+    def forward(self, x):
+        return x + self.bn(self.layer(x))
+
+
+class SharedWithBlocks(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.encode = Encoding()
+        self.scale = nn.BatchNorm1d(4)
+        self.blocks = nn.ModuleList(PartOfBlocks(self.encode) for _ in range(2))
+        self.blocks.append(PartOfBlocks(self.scale))
+
+    def forward(self, x):
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+
+@model
+def shared_with_blocks():
+    return SharedWithBlocks(), (torch.randn(3, 4),), {}
+
+
 class State(NamedTuple):
     hidden: torch.Tensor
     memory: torch.Tensor

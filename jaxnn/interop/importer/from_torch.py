@@ -431,11 +431,11 @@ def _tensors(model: torch.nn.Module) -> list[tuple[str, torch.Tensor]]:
 
 
 def _names(model: torch.nn.Module) -> dict[str, list[str]]:
-    """Return all names of each parameter and buffer, by each of them."""
-    by_tensor: dict[int, list[str]] = {}
-    for name, tensor in _tensors(model):
-        by_tensor.setdefault(id(tensor), []).append(name)
-    return {name: names for names in by_tensor.values() for name in names}
+    """Return all names of each module, parameter and buffer, by each of them."""
+    by_identity: dict[int, list[str]] = {}
+    for name, part in [*model.named_modules(remove_duplicate=False), *_tensors(model)]:
+        by_identity.setdefault(id(part), []).append(name)
+    return {name: names for names in by_identity.values() for name in names}
 
 
 def _tied(model: torch.nn.Module) -> dict[str, str]:

@@ -91,7 +91,7 @@ def lower(captured: Captured, paths: Mapping[str, list[str]], known: Iterable[st
 
     Args:
         captured: the graph.
-        paths: all names of each parameter and buffer, by its first.
+        paths: all names of each module, parameter and buffer, by each of them.
         known: the operators that can run.
     """
     return _Lowering(captured, paths, set(known)).run()
@@ -396,7 +396,7 @@ class _Writer:
             return Value(name)
 
         results = rebuild(record.results, received)
-        path = _relative(self.frame.path, record.module)
+        path = self._path(record.module)
         return [*self._take_pending(), Call(results, path, args, kwargs), *stopped]
 
     def call(self, inner: Frame) -> list[Step]:
@@ -424,10 +424,16 @@ class _Writer:
             self.names[node] = self._fresh(_base(node))
             names.append(self.names[node])
         call = Call(
-            results, _relative(self.frame.path, record.module), args, kwargs, variant, beside,
+            results, self._path(record.module), args, kwargs, variant, beside,
             tuple(names),
         )  # fmt: skip
         return [*self._take_pending(), call]
+
+    def _path(self, module: str) -> str:
+        """Return a path from here to a module, which may have one of its other names below."""
+        names = self.lowering.paths.get(module, [module])
+        below = [name for name in names if _below(self.frame.path, name)]
+        return _relative(self.frame.path, below[0] if below else module)
 
 
 def _marked(node: torch.fx.Node) -> dict[str, Any]:
