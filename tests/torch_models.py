@@ -164,13 +164,14 @@ def shared_modules():
 class PartOfBlocks(nn.Module):
     """A block that works with a part of the model around it, under a name of its own."""
 
-    def __init__(self, encode: nn.Module):
+    def __init__(self, encode: nn.Module, *options: int):
         super().__init__()
         self.encode = encode
+        self.options = options
         self.layer = nn.Linear(4, 4)
 
     def forward(self, x):
-        return self.layer(torch.tanh(self.encode(x)))
+        return self.layer(torch.tanh(self.encode(x, *self.options)))
 
 
 class Encoding(nn.Module):
@@ -179,8 +180,8 @@ class Encoding(nn.Module):
         self.layer = nn.Linear(4, 4)
         self.bn = nn.BatchNorm1d(4)
 
-    def forward(self, x):
-        return x + self.bn(self.layer(x))
+    def forward(self, x, times: int):
+        return x + times * self.bn(self.layer(x))
 
 
 class SharedWithBlocks(nn.Module):
@@ -188,7 +189,7 @@ class SharedWithBlocks(nn.Module):
         super().__init__()
         self.encode = Encoding()
         self.scale = nn.BatchNorm1d(4)
-        self.blocks = nn.ModuleList(PartOfBlocks(self.encode) for _ in range(2))
+        self.blocks = nn.ModuleList(PartOfBlocks(self.encode, 2) for _ in range(2))
         self.blocks.append(PartOfBlocks(self.scale))
 
     def forward(self, x):

@@ -63,6 +63,7 @@ class Node:
         evaluation: those in evaluation mode.
         definition: the class that it is an instance of, once that is known.
         arguments: what it is constructed with, once that is known.
+        same: of a second name of a module, the node of its first.
     """
 
     path: str
@@ -81,6 +82,7 @@ class Node:
     evaluation: Programs | str = ()
     definition: Any = None
     arguments: dict[str, Any] = field(default_factory=dict)
+    same: Node | None = None
 
     @property
     def programs(self) -> Programs:
@@ -90,31 +92,39 @@ class Node:
         return tuple(dict.fromkeys(found))
 
     def at(self, path: str) -> Node:
-        """Return the node at the dotted path below this one."""
+        """Return the node at the dotted path below this one, where the module is stored."""
         node = self
         for name in filter(None, path.split(".")):
             node = node.children[name]
+            node = node.same or node
         return node
 
 
 def tree_of(importer: Importation) -> Node:
     """Return the tree of an imported model."""
-    return _node(importer, "", importer.model)
+    return _node(importer, "", importer.model, {})
 
 
-def _node(importer: Importation, path: str, module: torch.nn.Module | None) -> Node:
+def _node(
+    importer: Importation, path: str, module: torch.nn.Module | None, stored: dict[str, Node]
+) -> Node:
+    """Return the node of a module; `stored` holds those before it, by path."""
     import torch
 
-    if module is None or (path and path in importer.tied):
+    if module is None:
         return Node(path, "none")
+    if path and path in importer.tied:
+        same = stored[importer.tied[path]]
+        return Node(path, "none", draws=same.draws, mutable=same.mutable, same=same)
     name = layer_name(module)
     if name is not None:
-        return _layer(path, name, module)
+        stored[path] = _layer(path, name, module)
+        return stored[path]
     node = Node(path, "class", _class_name(path, module), type(module).__module__)
     node.training = importer._variants(True, path) if importer.programs else ()
     node.evaluation = importer._variants(False, path) if importer.programs else ()
     node.children = {
-        child_name: _node(importer, f"{path}.{child_name}" if path else child_name, child)
+        child_name: _node(importer, f"{path}.{child_name}" if path else child_name, child, stored)
         for child_name, child in module._modules.items()
     }
     node.state = tuple(_variables(importer, path, module))
@@ -137,6 +147,7 @@ def _node(importer: Importation, path: str, module: torch.nn.Module | None) -> N
     node.mutable = any(v.kind.endswith(("BatchStat", "NonPersistent")) for v in node.state) or any(
         child.mutable for child in children
     )
+    stored[path] = node
     return node
 
 
