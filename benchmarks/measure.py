@@ -292,7 +292,7 @@ def _flax_side(entry: Entry, layer: Called, arrays: Sequence[np.ndarray]) -> Sid
         jaxnn.load_state_dict(module, layer.layer.state_dict())
     else:
         rename = [(r"^weight_(.)h_l0$", r"cell.weight_\1h"), (r"^bias_(.)h_l0$", r"cell.bias_\1h")]
-        jaxnn.load_state_dict(module, layer.layer.state_dict(), rename=dict(rename))
+        jaxnn.load_state_dict(module, layer.layer.state_dict(), rename=rename)
     return _module_side("flax", entry, module, lambda m, x: m(x), arrays, channels_last=True)
 
 
