@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 import json
 import os
@@ -26,6 +27,19 @@ from nnspec.backend import Refused, Step, StepResult, Unsupported, flatten, made
 
 _PACKAGE = str(Path(__file__).resolve().parent)
 
+# Linux allows a process 65530 mappings, and each compiled program takes several.
+_MANY_MAPPINGS = 30_000
+_MAPPINGS = Path("/proc/self/maps")
+# To count them is not for nothing, so it is done at each such layer.
+_COUNTED_LAYERS = 25
+
+
+def forget_programs() -> None:
+    """Forget compiled programs before there are more than a process may map."""
+    if _MAPPINGS.exists() and _MAPPINGS.read_bytes().count(b"\n") > _MANY_MAPPINGS:
+        jax.clear_caches()
+        gc.collect()
+
 
 class JaxnnBackend:
     """jaxnn's layers and functions, each call one jitted program of outputs, gradients and state.
@@ -38,6 +52,7 @@ class JaxnnBackend:
     def __init__(self, device: str | None = None, overrides: Mapping[str, Any] | None = None):
         self.device = jax.devices(device)[0] if device else jax.devices()[0]
         self.overrides = dict(overrides or {})
+        self._made = 0
         use_compilation_cache()
 
     def describe(self) -> dict[str, Any]:
@@ -59,6 +74,9 @@ class JaxnnBackend:
         self, kind: str, name: str, params: Mapping[str, Any], *, dtype: str, seed: int = 0
     ) -> _LayerInstance | _FunctionInstance:
         """Construct a layer, or hold a function and its parameters."""
+        self._made += 1
+        if self._made % _COUNTED_LAYERS == 0:
+            forget_programs()
         library: ModuleType = jaxnn if kind == "layer" else jaxnn.functional
         make = self.overrides.get(name, getattr(library, name, None))
         if make is None:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import datetime
-import gc
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import jax
 import pytest
 
-from jaxnn.backend import use_compilation_cache
+from jaxnn.backend import forget_programs, use_compilation_cache
 
 use_compilation_cache()
 
@@ -26,19 +24,10 @@ def strict_promotion(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
 
 
-# Linux allows a process 65530 mappings, and each compiled program takes several.
-_MANY_MAPPINGS = 30_000
-_MAPPINGS = Path("/proc/self/maps")
-
-
 def pytest_runtest_teardown(item: pytest.Item) -> None:
-    """Forget compiled programs before there are more than a process may map."""
     # Seldom, since to count is not for nothing.
-    if hash(item.nodeid) % 25 or not _MAPPINGS.exists():
-        return
-    if _MAPPINGS.read_bytes().count(b"\n") > _MANY_MAPPINGS:
-        jax.clear_caches()
-        gc.collect()
+    if hash(item.nodeid) % 25 == 0:
+        forget_programs()
 
 
 def pytest_configure(config: pytest.Config) -> None:
