@@ -16,6 +16,13 @@ import jaxnn.functional as F
 torch = pytest.importorskip("torch")
 
 generator = np.random.default_rng(0)
+START = generator.bit_generator.state
+
+
+@pytest.fixture(autouse=True)
+def same_draws() -> None:
+    """Draw the same numbers in a test whatever ran before it, in this or another worker."""
+    generator.bit_generator.state = START
 
 
 def draw(*shape: int) -> np.ndarray:
