@@ -176,13 +176,15 @@ class _Checks:
     def differentiates(self) -> float:
         import jax
 
+        from jaxnn.interop.porting.parity import widened
+
         error = self._gradient_error()
         if error > TOLERANCE["gradient"]:
             # Where a ReLU's input is zero but for rounding, two correct programs have two
             # gradients in float32, and one in float64.
             with jax.enable_x64(True):
                 model = copy.deepcopy(self.model).double()
-                wide = _Checks(model, _widened(self.args), _widened(self.kwargs))
+                wide = _Checks(model, widened(self.args), widened(self.kwargs))
                 wide.imports()
                 error = wide._gradient_error()
         return _within("gradient", error)
@@ -280,15 +282,6 @@ def _as_jax(value: Any) -> Any:
     if isinstance(value, (tuple, list)):
         return type(value)(map(_as_jax, value))
     return jnp.asarray(value.detach().numpy()) if hasattr(value, "detach") else value
-
-
-def _widened(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _widened(item) for key, item in value.items()}
-    if isinstance(value, (tuple, list)):
-        return type(value)(map(_widened, value))
-    is_float = hasattr(value, "is_floating_point") and value.is_floating_point()
-    return value.double() if is_float else value
 
 
 def _tensors(value: Any) -> Iterator[Any]:

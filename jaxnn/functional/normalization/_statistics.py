@@ -74,6 +74,8 @@ def _statistics(input: jax.Array, dim: int, dtype: Any, names: tuple[str, ...]) 
         # XLA adds so few one by one, which rounds in one direction; what is left over is small.
         square = square + _means((squares - along(square, x, dim),), dim, count, names)[0]
     var = square - offset * offset
+    # Without the barrier, and that in the derivative, XLA keeps the centred input of the forward
+    # pass for the backward pass, as large as the input.
     return lax.optimization_barrier(Statistics(shift, offset, var, var * (count / (count - 1))))
 
 

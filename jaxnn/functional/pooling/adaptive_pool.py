@@ -6,10 +6,9 @@ without, ceil((i + 1) * size / count).
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Sequence
-from functools import partial
+from functools import partial, reduce
 from typing import Any
 
 import jax
@@ -394,12 +393,12 @@ def _means_by_sums(
     def sums(x: Float[Array, "..."]) -> Float[Array, "..."]:
         positions = [lax.index_in_dim(x, i, axis, keepdims=False) for i in range(x.shape[axis])]
         parts = [positions[start:end] for start, end in windows]
-        return jnp.stack([functools.reduce(jnp.add, part) / len(part) for part in parts], axis)
+        return jnp.stack([reduce(jnp.add, part) / len(part) for part in parts], axis)
 
     def default(x: Float[Array, "..."]) -> Float[Array, "..."]:
         return _means_by_reductions(x, axis, windows)
 
-    return lax.platform_dependent(x, cpu=called(sums), default=default)
+    return called(sums, default)(x)
 
 
 @_means_by_sums.defjvp

@@ -100,10 +100,10 @@ def record(
     floats = [p for p in model.parameters() if p.is_floating_point()]
     narrow = any(p.dtype != torch.float64 for p in floats)
     if narrow and sum(p.numel() for p in floats) <= LARGEST_IN_FLOAT64:
-        widened = map_leaves(args, _widened), map_leaves(dict(kwargs), _widened)
+        wide = widened(args), widened(dict(kwargs))
         # A model may insist on a dtype.
         with suppress(Exception):
-            in_float64 = _run_original(copy.deepcopy(model).double(), *widened)[1]
+            in_float64 = _run_original(copy.deepcopy(model).double(), *wide)[1]
     outputs, gradients = _run_original(model, args, kwargs)
     return {
         "format": FORMAT,
@@ -114,9 +114,14 @@ def record(
     }
 
 
-def _widened(value: Any) -> Any:
-    is_float = hasattr(value, "is_floating_point") and value.is_floating_point()
-    return value.double() if is_float else value
+def widened(values: Any) -> Any:
+    """Return nested values with their floating-point tensors in float64."""
+
+    def wide(value: Any) -> Any:
+        is_float = hasattr(value, "is_floating_point") and value.is_floating_point()
+        return value.double() if is_float else value
+
+    return map_leaves(values, wide)
 
 
 def _run_original(
