@@ -25,9 +25,11 @@ from .linear import linear
 
 Mask = Bool[Array, "..."] | Float[Array, "..."]
 
-# Queries that are taken at a time on a CPU; fewer are taken at once, in all heads.
-_BLOCK = 128
-_LARGEST_NUMBER_OF_BLOCKS = 32
+# Scores that are made at a time on a CPU: as many as its cache holds.
+_SCORES = 2**20
+# Queries that are taken at a time there where they see no later keys.
+_CAUSAL_ROWS = 128
+_MOST_BLOCKS = 32
 
 
 def scaled_dot_product_attention(
@@ -368,7 +370,7 @@ def _attention(
         mask = _with_rank(mask, rank)
     whole = partial(_attend, is_causal=is_causal)
     are_known = all(isinstance(length, int) for length in lengths)
-    if rng is not None or not are_known or lengths[0] <= _BLOCK:
+    if rng is not None or not are_known:
         output = whole(query, key, value, mask, scale, p=p, rng=rng)
     else:
         output = lax.platform_dependent(
@@ -377,7 +379,7 @@ def _attention(
             value,
             mask,
             scale,
-            cpu=partial(_by_heads, is_causal=is_causal),
+            cpu=partial(_in_chunks, is_causal=is_causal),
             default=whole,
         )
     if enable_gqa:
@@ -408,7 +410,7 @@ def _grouped(
     return split(query), split(key), split(value), mask
 
 
-def _by_heads(
+def _in_chunks(
     query: jax.Array,
     key: jax.Array,
     value: jax.Array,
@@ -417,42 +419,123 @@ def _by_heads(
     *,
     is_causal: bool,
 ) -> jax.Array:
-    """Attend in one head after the other, whose scores stay in the cache and are not kept."""
-    arrays = (query, key, value)
-    batch = jnp.broadcast_shapes(*(array.shape[:-2] for array in arrays))
-    differs = mask is not None and any(size != 1 for size in mask.shape[:-2])
-    shared = None if mask is None or differs else mask.reshape(mask.shape[-2:])
+    """Attend in some heads at a time, whose scores stay in the cache and are not kept."""
+    batch = jnp.broadcast_shapes(*(array.shape[:-2] for array in (query, key, value)))
+    count = math.prod(batch)
+    heads = _divisor(count, _SCORES // max(query.shape[-2] * key.shape[-2], 1))
 
-    def flat(array: jax.Array) -> jax.Array:
+    def chunks(array: jax.Array) -> jax.Array:
         matrix = array.shape[-2:]
-        return jnp.broadcast_to(array, (*batch, *matrix)).reshape((math.prod(batch), *matrix))
+        return jnp.broadcast_to(array, (*batch, *matrix)).reshape((count // heads, heads, *matrix))
 
-    @partial(jax.checkpoint, prevent_cse=False)
-    def attend(head: tuple[jax.Array, ...]) -> jax.Array:
-        q, k, v, *own = head
-        if is_causal:
-            return _causal_blocks(q, k, v, scale)
-        return _attend(q, k, v, own[0] if own else shared, scale, is_causal=False)
+    def attend(chunk: tuple[jax.Array, ...]) -> jax.Array:
+        q, k, v, *own = (array.astype(scale.dtype) for array in chunk)
+        # The scale is multiplied with the queries, which are fewer than the scores.
+        return _in_rows(q * scale, k, v, own[0] if own else shared, is_causal)
 
-    own = [flat(mask)] if mask is not None and differs else []
-    output = lax.map(attend, (*map(flat, arrays), *own))
-    return output.reshape((*batch, *output.shape[1:]))
+    shared, arrays = None, [query, key, value]
+    if mask is not None:
+        mask = _additive(~mask if mask.dtype == jnp.bool_ else mask, scale.dtype)
+        if math.prod(mask.shape[:-2]) == 1:
+            shared = mask.reshape((1, *mask.shape[-2:]))
+        else:
+            arrays.append(mask)
+    split = tuple(map(chunks, arrays))
+    if count == heads:
+        output = attend(tuple(array[0] for array in split))
+    else:
+        output = lax.map(attend, split)
+    return output.reshape((*batch, *output.shape[-2:])).astype(value.dtype)
 
 
-def _causal_blocks(
-    query: jax.Array, key: jax.Array, value: jax.Array, scale: jax.Array
+def _divisor(number: Any, limit: int) -> int:
+    """Return the largest divisor up to the limit, or 1 where the number is symbolic."""
+    if not isinstance(number, int):
+        return 1
+    return next((n for n in range(min(number, limit), 1, -1) if number % n == 0), 1)
+
+
+def _in_rows(
+    query: jax.Array, key: jax.Array, value: jax.Array, bias: jax.Array | None, is_causal: bool
 ) -> jax.Array:
-    """Attend with some rows of queries at a time, and only the keys that they see."""
-    length = query.shape[0]
-    size = max(_BLOCK, -(-length // _LARGEST_NUMBER_OF_BLOCKS))
-    starts = range(0, length, size)
-    blocks = [slice(start, start + size) for start in starts]
-    seen = [slice(start + size) for start in starts]
-    outputs = [
-        _attend(query[rows], key[k], value[k], None, scale, is_causal=True, first_row=rows.start)
-        for rows, k in zip(blocks, seen, strict=True)
-    ]
-    return jnp.concatenate(outputs)
+    """Attend with some rows of queries at a time, and only the keys that they may see."""
+    length, keys = query.shape[1], key.shape[1]
+    wanted = _CAUSAL_ROWS if is_causal else _SCORES // max(keys, 1)
+    size = max(wanted, -(-length // _MOST_BLOCKS), 1)
+    outputs = []
+    for start in range(0, max(length, 1), size):
+        rows, seen = slice(start, start + size), slice(start + size) if is_causal else slice(None)
+        q, k, v = query[:, rows], key[:, seen], value[:, seen]
+        own = bias
+        if is_causal:
+            own = jnp.where(_causal((q.shape[1], k.shape[1]), start), 0.0, -jnp.inf)
+            own = own.astype(q.dtype)[None]
+        elif bias is not None and bias.shape[1] != 1:
+            own = bias[:, rows]
+        outputs.append(_attend_at_once(q, k, v, own))
+    return jnp.concatenate(outputs, 1) if len(outputs) > 1 else outputs[0]
+
+
+def _causal(shape: tuple[Any, ...], first_row: int = 0) -> jax.Array:
+    """Whether a query, by its row, sees a key."""
+    rows, columns = (lax.broadcasted_iota(jnp.int32, shape, axis) for axis in (0, 1))
+    return rows + first_row >= columns
+
+
+@jax.custom_jvp
+def _attend_at_once(
+    query: jax.Array, key: jax.Array, value: jax.Array, bias: jax.Array | None
+) -> jax.Array:
+    """The values' sum with exponentials for weights, divided by the sum of these afterwards."""
+    return _with_sums(query, key, value, bias)[0]
+
+
+def _with_sums(
+    query: jax.Array, key: jax.Array, value: jax.Array, bias: jax.Array | None
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Return the output, and the largest score and the sum of exponentials of each query."""
+    scores = query @ key.swapaxes(-1, -2)
+    scores = scores if bias is None else scores + bias
+    largest = lax.stop_gradient(scores).max(-1, keepdims=True, initial=-jnp.inf)
+    # Where all scores are -inf, the weights are 0.
+    largest = jnp.where(largest == -jnp.inf, 0.0, largest)
+    exponentials = jnp.exp(scores - largest)
+    total = exponentials.sum(-1, keepdims=True)
+    total = jnp.where(total == 0, 1.0, total)
+    return (exponentials @ value) / total, largest, total
+
+
+@_attend_at_once.defjvp
+def _attend_at_once_jvp(
+    primals: tuple[Any, ...], tangents: tuple[Any, ...]
+) -> tuple[jax.Array, jax.Array]:
+    output, largest, total = _with_sums(*primals)
+    # The checkpoint makes the weights again, so that they are not kept for the backward pass.
+    derivative = jax.checkpoint(_derivative_at_once, prevent_cse=False)
+    return output, derivative(primals, tangents, output, largest, total)
+
+
+def _derivative_at_once(
+    primals: tuple[Any, ...],
+    tangents: tuple[Any, ...],
+    output: jax.Array,
+    largest: jax.Array,
+    total: jax.Array,
+) -> jax.Array:
+    """The derivative of the output, linear in the tangents."""
+    (query, key, value, bias), (d_query, d_key, d_value, d_bias) = primals, tangents
+    query, d_query, largest, inverse = (
+        array.swapaxes(-1, -2) for array in (query, d_query, largest, 1 / total)
+    )
+    # Keys by queries: of the three products with them in the transpose, two then have no operand
+    # that is to be transposed, which takes XLA on a CPU twice as long.
+    scores, d_scores = key @ query, key @ d_query + d_key @ query
+    if bias is not None:
+        scores, d_scores = scores + bias.swapaxes(-1, -2), d_scores + d_bias.swapaxes(-1, -2)
+    weights = jnp.exp(scores - largest) * inverse
+    change = weights * d_scores
+    d_total = change.sum(-2)[..., None]
+    return change.swapaxes(-1, -2) @ value + weights.swapaxes(-1, -2) @ d_value - d_total * output
 
 
 def _attend(
@@ -463,15 +546,13 @@ def _attend(
     scale: jax.Array,
     *,
     is_causal: bool,
-    first_row: int = 0,
     p: Any = 0.0,
     rng: jax.Array | None = None,
 ) -> jax.Array:
     scores = _scores(query, key, mask, scale)
     if is_causal:
-        rows = lax.broadcasted_iota(jnp.int32, scores.shape[-2:], 0) + first_row
-        seen = rows >= lax.broadcasted_iota(jnp.int32, scores.shape[-2:], 1)
-        scores = jnp.where(_with_rank(seen, scores.ndim), scores, -jnp.inf)
+        seen = _with_rank(_causal(scores.shape[-2:]), scores.ndim)
+        scores = jnp.where(seen, scores, -jnp.inf)
     weights = _weights(scores)
     if rng is not None:
         weights = dropout(weights, p, rng=rng)

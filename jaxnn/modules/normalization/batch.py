@@ -56,9 +56,9 @@ class _BatchNorm(NormWithStatistics):
             axis_name=self.axis_name,
         )
         if updates:
-            self.running_mean[...] = mean
-            self.running_var[...] = var
-            self.num_batches_tracked[...] += 1
+            self.running_mean.set_value(mean)
+            self.running_var.set_value(var)
+            self.num_batches_tracked.set_value(self.num_batches_tracked[...] + 1)
         return output
 
     def _check_input(self, input: jax.Array) -> None:

@@ -46,8 +46,8 @@ class _InstanceNorm(NormWithStatistics):
             eps=self.eps,
         )
         if own and self.track_running_stats:
-            self.running_mean[...] = mean
-            self.running_var[...] = var
+            self.running_mean.set_value(mean)
+            self.running_var.set_value(var)
         return output[0] if input.ndim < max(self._ranks) else output
 
     def _check_channels(self, channels: int) -> None:
