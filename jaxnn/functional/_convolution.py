@@ -328,17 +328,20 @@ def _has_few_positions(input: jax.Array, weight: jax.Array, geometry: Geometry) 
 
 
 def _pointwise(input: jax.Array, weight: jax.Array, stride: tuple[int, ...]) -> jax.Array:
-    """A kernel of one tap: a matrix product for each sample."""
+    """A kernel of one tap: a matrix product."""
     input = input[:, :, *(slice(None, None, step) for step in stride)]
     matrix = weight.reshape(weight.shape[:2])
-    size = math.prod(input.shape[2:])
-    flat = input.reshape(*input.shape[:2], size)
-    if isinstance(size, int) and size >= 32:
-        output = lax.map(lambda sample: matrix @ sample, flat)
+    batch, channels, *sizes = input.shape
+    flat = input.reshape(batch, channels, math.prod(sizes))
+    positions = flat.shape[2]
+    if isinstance(positions, int) and positions >= 2 * matrix.shape[0]:
+        # One for each sample, of a copy of the matrix that is small beside it: in a loop, half as
+        # fast, since each step copies its sample and its output.
+        output = lax.batch_matmul(jnp.broadcast_to(matrix, (batch, *matrix.shape)), flat)
     else:
-        # A product of the whole batch, whose transposition costs little at this size.
-        output = lax.dot_general(flat, matrix, (((1,), (1,)), ((), ()))).swapaxes(1, 2)
-    return output.reshape(input.shape[0], matrix.shape[0], *input.shape[2:])
+        together = flat.swapaxes(0, 1).reshape(channels, batch * positions)
+        output = (matrix @ together).reshape(-1, batch, positions).swapaxes(0, 1)
+    return output.reshape(batch, matrix.shape[0], *sizes)
 
 
 def _by_taps(input: jax.Array, weight: jax.Array, geometry: Geometry) -> jax.Array:
@@ -422,11 +425,15 @@ def _shares_rows(weight: jax.Array, geometry: Geometry) -> bool:
 
 def _sum_of_shifted(rows: jax.Array, step: int) -> jax.Array:
     """Sum over dimension 1, of which each element begins `step` later along dimension 2."""
-    count = rows.shape[1]
-    size = rows.shape[2] - (count - 1) * step
-    parts = lax.split(rows, (1,) * count, 1)
-    shifted = [part[:, 0, i * step : i * step + size] for i, part in enumerate(parts)]
-    return sum(shifted[1:], start=shifted[0])
+    count, before = rows.shape[1], (rows.shape[1] - 1) * step
+    parts, zero = lax.split(rows, (1,) * count, 1), jnp.zeros((), rows.dtype)
+    unchanged = [(0, 0, 0)] * (rows.ndim - 3)
+    # Padded and then cut, so that the transpose is a padding and then cuts, which cost less.
+    shifted = [
+        lax.pad(part[:, 0], zero, [(0, 0, 0), (before - i * step, i * step, 0), *unchanged])
+        for i, part in enumerate(parts)
+    ]
+    return sum(shifted[1:], start=shifted[0])[:, before : rows.shape[2]]
 
 
 def _unfolded_together(input: jax.Array, weight: jax.Array, geometry: Geometry) -> jax.Array:
