@@ -25,9 +25,11 @@ _MAX_COLUMNS = 2**24
 _LARGE_SAMPLE = 2**10
 # With fewer positions for each output channel, all samples are unfolded for one matrix product.
 _FEW_POSITIONS = 2
-# Rows, times channels, up to which XLA's convolution has one thread, and which have two.
+# Rows (times channels) up to which XLA's convolution has one thread, rows from which it has two,
+# and channels with which that is so.
 _NARROW = 2**12
 _WIDE = 2**7
+_SOME_CHANNELS, _MANY_CHANNELS = 2**5, 2**7
 
 
 class Geometry(NamedTuple):
@@ -293,7 +295,8 @@ def _has_one_thread(input: jax.Array, width: Any, from_channels: int, to_channel
     if not are_known or input.shape[0] * width < _WIDE:
         return False
     fewest = min(from_channels, to_channels)
-    return from_channels >= 32 and fewest < 128 and to_channels * width <= _NARROW
+    is_narrow = fewest < _MANY_CHANNELS and to_channels * width <= _NARROW
+    return from_channels >= _SOME_CHANNELS and is_narrow
 
 
 def _side_by_side(input: jax.Array, weight: jax.Array, geometry: Geometry) -> jax.Array:
