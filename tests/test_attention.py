@@ -26,10 +26,17 @@ def plainly(query: Any, key: Any, value: Any, seen: Any) -> Any:
     return jax.nn.softmax(jnp.where(seen, scores, -jnp.inf), -1) @ value
 
 
-@pytest.mark.parametrize("lengths", [(300, 300), (300, 140), (140, 300)])
+# Heads, queries and keys: in one chunk; a head in each; two in each; and a head in two blocks.
+SIZES = [(2, 300, 300), (2, 300, 140), (3, 700, 800), (6, 600, 601), (1, 2100, 600)]
+
+
+@pytest.mark.parametrize("sizes", SIZES)
 @pytest.mark.parametrize("is_causal", [True, False])
-def test_long_sequences_by_heads_and_blocks(lengths: tuple[int, int], is_causal: bool) -> None:
-    arrays = lattice(2, lengths[0], 4), lattice(2, lengths[1], 4), lattice(2, lengths[1], 3)
+def test_long_sequences_by_heads_and_blocks(sizes: tuple[int, int, int], is_causal: bool) -> None:
+    heads, *lengths = sizes
+    arrays = (
+        lattice(heads, lengths[0], 4), lattice(heads, lengths[1], 4), lattice(heads, lengths[1], 3)
+    )  # fmt: skip
     seen = jnp.tril(jnp.ones(lengths, bool))[None] if is_causal else jnp.ones((1, 1, 1), bool)
 
     def ours(*arrays: jax.Array) -> jax.Array:
@@ -48,6 +55,26 @@ def test_long_sequences_by_heads_and_blocks(lengths: tuple[int, int], is_causal:
             lambda a, b, other=other: np.testing.assert_allclose(a, b, atol=1e-4, err_msg=other),
             function(ours), function(wanted),
         )  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", [(1, 600, 601), (6, 600, 601), (6, 1, 601)])
+def test_gradient_of_a_mask_by_chunks(shape: tuple[int, ...]) -> None:
+    query, key, value, mask = (lattice(*s) for s in [(6, 600, 4), (6, 601, 4), (6, 601, 3), shape])
+    # A query that sees nothing: zeros, and no gradient.
+    mask = mask.at[:, 0].set(-jnp.inf) if shape[1] > 1 else mask
+
+    def ours(mask: jax.Array) -> jax.Array:
+        return F.scaled_dot_product_attention(query, key, value, mask)
+
+    def wanted(mask: jax.Array) -> jax.Array:
+        scores = query @ key.swapaxes(1, 2) / 2 + mask
+        weights = jnp.where(scores == -jnp.inf, 0.0, jnp.exp(scores))
+        total = weights.sum(-1, keepdims=True)
+        return weights @ value / jnp.where(total == 0, 1.0, total)
+
+    np.testing.assert_allclose(ours(mask), wanted(mask), atol=1e-5)
+    gradients = (jax.grad(lambda mask, f=f: jnp.sin(f(mask)).sum())(mask) for f in (ours, wanted))
+    np.testing.assert_allclose(*gradients, atol=1e-5)
 
 
 def test_long_sequences_export_for_all_platforms_with_a_symbolic_batch() -> None:

@@ -58,6 +58,9 @@ def test_export_for_all_platforms_with_a_symbolic_batch(name: str) -> None:
 FORMULATIONS: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = {
     "few positions": ((2, 3, 5, 4), (16, 3, 3, 2), {"stride": 2, "padding": (1, 2)}),
     "many positions": ((2, 3, 9, 8), (4, 3, 3, 2), {"dilation": (2, 1)}),
+    "narrow": ((3, 33, 9, 60), (34, 33, 3, 3), {"padding": (1, 2), "dilation": (2, 1)}),
+    "narrow, with a stride": ((5, 33, 9, 62), (34, 33, 3, 4), {"padding": 1, "stride": (1, 2)}),
+    "narrow, wide strides": ((9, 33, 5, 62), (34, 33, 2, 1), {"stride": (2, 3)}),
     "one tap, few positions": ((2, 3, 3, 3), (4, 3, 1, 1), {"stride": 2}),
     "one tap, many positions": ((2, 3, 8, 8), (4, 3, 1, 1), {}),
     "many taps": ((2, 3, 9, 9), (4, 3, 9, 8), {"padding": 2}),
