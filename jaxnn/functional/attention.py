@@ -512,13 +512,12 @@ def _attend_at_once_jvp(
     output, largest, total = _with_sums(*primals)
     # The checkpoint makes the weights again, so that they are not kept for the backward pass.
     derivative = jax.checkpoint(_derivative_at_once, prevent_cse=False)
-    return output, derivative(primals, tangents, output, largest, total)
+    return output, derivative(primals, tangents, largest, total)
 
 
 def _derivative_at_once(
     primals: tuple[Any, ...],
     tangents: tuple[Any, ...],
-    output: jax.Array,
     largest: jax.Array,
     total: jax.Array,
 ) -> jax.Array:
@@ -533,9 +532,9 @@ def _derivative_at_once(
     if bias is not None:
         scores, d_scores = scores + bias.swapaxes(-1, -2), d_scores + d_bias.swapaxes(-1, -2)
     weights = jnp.exp(scores - largest) * inverse
-    change = weights * d_scores
-    d_total = change.sum(-2)[..., None]
-    return change.swapaxes(-1, -2) @ value + weights.swapaxes(-1, -2) @ d_value - d_total * output
+    # Not by the output, whose rounding would be left where the weights' gradients are alike.
+    change = weights * (d_scores - (weights * d_scores).sum(-2, keepdims=True))
+    return change.swapaxes(-1, -2) @ value + weights.swapaxes(-1, -2) @ d_value
 
 
 def _attend(
