@@ -51,7 +51,7 @@ def count_of(input: jax.Array, dim: int, names: tuple[str, ...]) -> Any:
     return local * lax.psum(1, names) if names else local
 
 
-def _means(
+def means(
     arrays: tuple[jax.Array, ...], dim: int, count: jax.Array, names: tuple[str, ...]
 ) -> tuple[jax.Array, ...]:
     others = tuple(axis for axis in range(arrays[0].ndim) if axis != dim)
@@ -60,19 +60,19 @@ def _means(
     return tuple(total / count for total in sums)
 
 
-def _statistics(input: jax.Array, dim: int, dtype: Any, names: tuple[str, ...]) -> Statistics:
+def statistics_of(input: jax.Array, dim: int, dtype: Any, names: tuple[str, ...]) -> Statistics:
     x = input.astype(dtype)
     count = jnp.asarray(count_of(input, dim, names)).astype(dtype)
     # The mean of squares less the square of the mean would cancel; and a mean that is large
     # against the deviation cannot be held exactly. So a first mean is subtracted, which is exact,
     # and both moments are taken of the rest.
-    (shift,) = _means((x,), dim, count, names)
+    (shift,) = means((x,), dim, count, names)
     centred = x - along(shift, x, dim)
     squares = centred * centred
-    offset, square = _means((centred, squares), dim, count, names)
+    offset, square = means((centred, squares), dim, count, names)
     if isinstance(x.size, int) and x.size <= _SHORT:
         # XLA adds so few one by one, which rounds in one direction; what is left over is small.
-        square = square + _means((squares - along(square, x, dim),), dim, count, names)[0]
+        square = square + means((squares - along(square, x, dim),), dim, count, names)[0]
     var = square - offset * offset
     # Without the barrier, and that in the derivative, XLA keeps the centred input of the forward
     # pass for the backward pass, as large as the input.
@@ -105,9 +105,9 @@ def _normalize_by_own(
     dim: int,
     names: tuple[str, ...],
 ) -> tuple[jax.Array, Statistics]:
-    statistics = _statistics(input, dim, eps.dtype, names)
+    statistics = statistics_of(input, dim, eps.dtype, names)
     scale = weight.astype(eps.dtype) * lax.rsqrt(statistics.var + eps)
-    centred = _centred(input, dim, statistics)
+    centred = centre(input, dim, statistics)
     y = centred * along(scale, input, dim) + along(bias.astype(eps.dtype), input, dim)
     return y.astype(input.dtype), statistics
 
@@ -122,7 +122,7 @@ def _normalize_by_own_jvp(
     input, weight, _, eps = primals
     # The statistics that leave have no derivative; those in the derivative itself do, for a second
     # one, and so are not taken from there.
-    statistics = _statistics(input, dim, eps.dtype, names)
+    statistics = statistics_of(input, dim, eps.dtype, names)
     # Without the checkpoint, the normalised input would be kept for the backward pass, beside the
     # input; it is made again from the statistics.
     derivative = jax.checkpoint(partial(_derivative, dim, names), prevent_cse=False)
@@ -149,7 +149,7 @@ def _derivative(
     # would enter twice: of four elements, one gradient in 40 was off by more than eight roundings,
     # where now it is one in 170.
     count = jnp.asarray(count_of(input, dim, names)).astype(eps.dtype)
-    centred = _centred(input, dim, statistics)
+    centred = centre(input, dim, statistics)
     variance = statistics.var + eps
     # Of no elements there is no variance, and the weight's gradient is 0 all the same.
     inverse = jnp.where(count > 0, lax.rsqrt(variance), 0)
@@ -157,16 +157,14 @@ def _derivative(
     # Scaled first here, and so last in the transpose: the differences there, which may cancel, are
     # of cotangents as they came, and no rounding of a product is left over.
     scaled = along(scale, input, dim) * d_input
-    d_mean, d_along = lax.optimization_barrier(
-        _means((scaled, centred * scaled), dim, count, names)
-    )
+    d_mean, d_along = lax.optimization_barrier(means((scaled, centred * scaled), dim, count, names))
     constant = d_bias - d_mean
     slope = d_weight * inverse - (d_along + scale * tangents[3] / 2) / variance
     d_output = scaled + along(constant, input, dim) + centred * along(slope, input, dim)
     return d_output.astype(input.dtype)
 
 
-def _centred(input: jax.Array, dim: int, statistics: Statistics) -> jax.Array:
+def centre(input: jax.Array, dim: int, statistics: Statistics) -> jax.Array:
     x = input.astype(statistics.shift.dtype)
     return (x - along(statistics.shift, x, dim)) - along(statistics.offset, x, dim)
 

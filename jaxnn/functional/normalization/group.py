@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from ..._called import called
 from ..._checks import (
     accumulation_dtype,
     check_array,
@@ -20,14 +21,19 @@ from ..._checks import (
     check_parameters,
     is_sharded,
 )
-from ._statistics import normalize_by_own_statistics
+from ._statistics import (
+    Statistics,
+    along,
+    centre,
+    means,
+    normalize_by_own_statistics,
+    statistics_of,
+)
 
 Scalar = float | Float[Array, ""]
 
 # From this many elements, XLA sums in another way on a CPU.
 _MANY = 2**21
-# Elements that are normalised at a time there: 128 KB in float32.
-_BLOCK = 2**15
 
 
 def group_norm(
@@ -159,8 +165,7 @@ def _layer_norm(
     rows = input.reshape(math.prod(lead), size)
     weight, bias = (vector if vector is None else vector.reshape(size) for vector in (weight, bias))
     is_static = isinstance(rows.size, int) and not is_sharded(rows)
-    in_blocks = is_static and rows.size >= _MANY and size <= _BLOCK
-    normalize = _normalize_many_rows if in_blocks else _normalize_rows
+    normalize = _normalize_many_rows if is_static and rows.size >= _MANY else _normalize_rows
     return normalize(rows, weight, bias, eps).reshape(input.shape)
 
 
@@ -168,10 +173,10 @@ def _layer_norm(
 def _normalize_many_rows(
     rows: jax.Array, weight: jax.Array | None, bias: jax.Array | None, eps: jax.Array
 ) -> jax.Array:
-    """As `_normalize_rows`, whose derivative on a CPU is in blocks that stay in the cache.
+    """As `_normalize_rows`, with a derivative in whose transpose the sums stand apart on a CPU.
 
-    XLA hands sums over so many elements to a library there, and writes out each of their operands
-    first: forward and backward take 2.5 times as long.
+    XLA hands sums over so many elements to a library there, together with all that is made of them,
+    and writes out each vector as a matrix for it: forward and backward took 2 to 5 times as long.
     """
     return _normalize_rows(rows, weight, bias, eps)
 
@@ -181,30 +186,46 @@ def _normalize_many_rows_jvp(
     primals: tuple[Any, ...], tangents: tuple[Any, ...]
 ) -> tuple[jax.Array, jax.Array]:
     # Checkpointed, so that the choice of the platform is part of the backward pass and no input to
-    # it, and so that a block's statistics are made again there, within the cache.
+    # it, and so that nothing is kept beside the rows.
+    derivative = jax.checkpoint(_derivative_of_rows, prevent_cse=False)
+    return _normalize_many_rows(*primals), derivative(primals, tangents)
+
+
+def _derivative_of_rows(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> jax.Array:
+    """The derivative of the output, linear in the tangents."""
+    (rows, weight, _, eps), (d_rows, d_weight, d_bias, d_eps) = primals, tangents
+    dtype, size = eps.dtype, rows.shape[1]
+    weight = jnp.ones(size, dtype) if weight is None else weight.astype(dtype)
+    d_weight, d_bias = (
+        jnp.zeros(size, dtype) if vector is None else vector.astype(dtype)
+        for vector in (d_weight, d_bias)
+    )
+    statistics = statistics_of(rows, 0, dtype, ())
+    variance = statistics.var + eps
+    inverse = lax.rsqrt(variance)
+    scaled = d_rows.astype(dtype) * along(inverse, rows, 0)
+    count = jnp.asarray(size, dtype)
+    constant, slope = means((scaled, centre(rows, 0, statistics) * scaled), 0, count, ())
+    slope = (slope + inverse * d_eps / 2) / variance
+
+    # Checkpointed as well, so that what the sums are of is made where they are.
     @partial(jax.checkpoint, prevent_cse=False)
-    def derivative(rows: jax.Array, d_rows: jax.Array, rest: Any, d_rest: Any) -> jax.Array:
-        @partial(jax.checkpoint, prevent_cse=False)
-        def of_block(rows: jax.Array, d_rows: jax.Array) -> jax.Array:
-            return jax.jvp(_normalize_rows, (rows, *rest), (d_rows, *d_rest))[1]
+    def through_statistics(rows: jax.Array, *vectors: jax.Array) -> jax.Array:
+        *moments, weight, constant, slope = vectors
+        centred = centre(rows, 0, Statistics(*moments))
+        changes = along(constant, centred, 0) + centred * along(slope, centred, 0)
+        return -_over_last(weight, centred) * changes
 
-        blocks = partial(_in_blocks, of_block)
-        return lax.platform_dependent(rows, d_rows, cpu=blocks, default=of_block)
+    @partial(jax.checkpoint, prevent_cse=False)
+    def through_parameters(rows: jax.Array, *vectors: jax.Array) -> jax.Array:
+        *moments, inverse, d_weight, d_bias = vectors
+        standardized = centre(rows, 0, Statistics(*moments)) * along(inverse, rows, 0)
+        return standardized * _over_last(d_weight, rows) + _over_last(d_bias, rows)
 
-    d_output = derivative(primals[0], tangents[0], primals[1:], tangents[1:])
-    return _normalize_many_rows(*primals), d_output
-
-
-def _in_blocks(function: Callable[..., jax.Array], *arrays: jax.Array) -> jax.Array:
-    """Map over blocks of rows, one after the other, and what is left over."""
-    rows, size = arrays[0].shape
-    block = _BLOCK // size
-    count = rows // block
-    first = [array[: count * block].reshape(count, block, size) for array in arrays]
-    output = lax.map(lambda blocks: function(*blocks), first).reshape(count * block, size)
-    if count * block == rows:
-        return output
-    return jnp.concatenate([output, function(*(array[count * block :] for array in arrays))])
+    d_output = scaled * _over_last(weight, scaled)
+    d_output += called(through_statistics)(rows, *statistics, weight, constant, slope)
+    d_output += called(through_parameters)(rows, *statistics, inverse, d_weight, d_bias)
+    return d_output.astype(rows.dtype)
 
 
 def _normalize_rows(
