@@ -487,52 +487,41 @@ def _attend_at_once(
     query: jax.Array, key: jax.Array, value: jax.Array, bias: jax.Array | None
 ) -> jax.Array:
     """The values' sum with exponentials for weights, divided by the sum of these afterwards."""
-    return _with_sums(query, key, value, bias)[0]
-
-
-def _with_sums(
-    query: jax.Array, key: jax.Array, value: jax.Array, bias: jax.Array | None
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Return the output, and the largest score and the sum of exponentials of each query."""
     scores = query @ key.swapaxes(-1, -2)
-    scores = scores if bias is None else scores + bias
-    largest = lax.stop_gradient(scores).max(-1, keepdims=True, initial=-jnp.inf)
-    # Where all scores are -inf, the weights are 0.
-    largest = jnp.where(largest == -jnp.inf, 0.0, largest)
-    exponentials = jnp.exp(scores - largest)
-    total = exponentials.sum(-1, keepdims=True)
-    total = jnp.where(total == 0, 1.0, total)
-    return (exponentials @ value) / total, largest, total
+    exponentials, total = _exponentials(scores if bias is None else scores + bias, -1)
+    return (exponentials @ value) / total
+
+
+def _exponentials(scores: jax.Array, axis: int) -> tuple[jax.Array, jax.Array]:
+    """Return the exponentials of the scores less the largest, and their sum."""
+    largest = lax.stop_gradient(scores).max(axis, keepdims=True, initial=-jnp.inf)
+    # Where all scores are -inf, the exponentials are 0, and 0 divided by 1.
+    exponentials = jnp.exp(scores - jnp.where(largest == -jnp.inf, 0.0, largest))
+    total = exponentials.sum(axis, keepdims=True)
+    return exponentials, jnp.where(total == 0, 1.0, total)
 
 
 @_attend_at_once.defjvp
 def _attend_at_once_jvp(
     primals: tuple[Any, ...], tangents: tuple[Any, ...]
 ) -> tuple[jax.Array, jax.Array]:
-    output, largest, total = _with_sums(*primals)
     # The checkpoint makes the weights again, so that they are not kept for the backward pass.
     derivative = jax.checkpoint(_derivative_at_once, prevent_cse=False)
-    return output, derivative(primals, tangents, largest, total)
+    return _attend_at_once(*primals), derivative(primals, tangents)
 
 
-def _derivative_at_once(
-    primals: tuple[Any, ...],
-    tangents: tuple[Any, ...],
-    largest: jax.Array,
-    total: jax.Array,
-) -> jax.Array:
+def _derivative_at_once(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> jax.Array:
     """The derivative of the output, linear in the tangents."""
     (query, key, value, bias), (d_query, d_key, d_value, d_bias) = primals, tangents
-    query, d_query, largest, inverse = (
-        array.swapaxes(-1, -2) for array in (query, d_query, largest, 1 / total)
-    )
+    query, d_query = query.swapaxes(-1, -2), d_query.swapaxes(-1, -2)
     # Keys by queries: of the three products with them in the transpose, two then have no operand
     # that is to be transposed, which takes XLA on a CPU twice as long.
     scores, d_scores = key @ query, key @ d_query + d_key @ query
     if bias is not None:
         scores, d_scores = scores + bias.swapaxes(-1, -2), d_scores + d_bias.swapaxes(-1, -2)
-    weights = jnp.exp(scores - largest) * inverse
-    # Not by the output, whose rounding would be left where the weights' gradients are alike.
+    exponentials, total = _exponentials(scores, -2)
+    weights = exponentials / total
+    # From the weights themselves, so that a query of one key has no gradient, to the last bit.
     change = weights * (d_scores - (weights * d_scores).sum(-2, keepdims=True))
     return change.swapaxes(-1, -2) @ value + weights.swapaxes(-1, -2) @ d_value
 
