@@ -343,7 +343,7 @@ def _pointwise(input: jax.Array, weight: jax.Array, stride: tuple[int, ...]) -> 
         output = lax.batch_matmul(jnp.broadcast_to(matrix, (batch, *matrix.shape)), flat)
     else:
         together = flat.swapaxes(0, 1).reshape(channels, batch * positions)
-        output = (matrix @ together).reshape(-1, batch, positions).swapaxes(0, 1)
+        output = (matrix @ together).reshape(matrix.shape[0], batch, positions).swapaxes(0, 1)
     return output.reshape(batch, matrix.shape[0], *sizes)
 
 
@@ -390,7 +390,7 @@ def _unfolded(input: jax.Array, weight: jax.Array, geometry: Geometry) -> jax.Ar
         return _native(input, weight, geometry)
     shared = 1 if _shares_rows(weight, geometry) else 0
     # By dimension: outputs of a group, their taps, inputs of a group, their taps.
-    split = weight.reshape(groups, -1, *weight.shape[1:])
+    split = weight.reshape(groups, weight.shape[0] // groups, *weight.shape[1:])
     split = jnp.moveaxis(split, 2, 2 + shared)
     rows, columns = split.shape[1 : 2 + shared], split.shape[2 + shared :]
     matrices = split.reshape(groups, math.prod(rows), math.prod(columns))
@@ -408,7 +408,9 @@ def _unfolded(input: jax.Array, weight: jax.Array, geometry: Geometry) -> jax.Ar
         unfolded = unfolded.reshape(groups, matrices.shape[2], math.prod(sizes))
         output = matrices[0] @ unfolded[0] if groups == 1 else lax.batch_matmul(matrices, unfolded)
         if shared:
-            output = _sum_of_shifted(output.reshape(-1, rows[1], *sizes), geometry.dilation[0])
+            output = _sum_of_shifted(
+                output.reshape(weight.shape[0], rows[1], *sizes), geometry.dilation[0]
+            )
         return output.reshape(weight.shape[0], *output_size)
 
     return lax.map(convolve_sample, input)
