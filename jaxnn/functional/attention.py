@@ -422,7 +422,8 @@ def _in_chunks(
     """Attend in some heads at a time, whose scores stay in the cache and are not kept."""
     batch = jnp.broadcast_shapes(*(array.shape[:-2] for array in (query, key, value)))
     count = math.prod(batch)
-    heads = _divisor(count, _SCORES // max(query.shape[-2] * key.shape[-2], 1))
+    # Two at least: XLA multiplies the transposes of a single matrix half as fast.
+    heads = _divisor(count, max(_SCORES // max(query.shape[-2] * key.shape[-2], 1), 2))
 
     def chunks(array: jax.Array) -> jax.Array:
         matrix = array.shape[-2:]
@@ -459,8 +460,8 @@ def _in_rows(
     query: jax.Array, key: jax.Array, value: jax.Array, bias: jax.Array | None, is_causal: bool
 ) -> jax.Array:
     """Attend with some rows of queries at a time, and only the keys that they may see."""
-    length, keys = query.shape[1], key.shape[1]
-    wanted = _CAUSAL_ROWS if is_causal else _SCORES // max(keys, 1)
+    heads, length, keys = *query.shape[:2], key.shape[1]
+    wanted = _CAUSAL_ROWS if is_causal else _SCORES // max(heads * keys, 1)
     size = max(wanted, -(-length // _MOST_BLOCKS), 1)
     outputs = []
     for start in range(0, max(length, 1), size):
