@@ -18,6 +18,7 @@ from .._checks import (
     check_floating,
     check_int,
     check_same_dtype,
+    is_sharded,
 )
 from .activation import softmax
 from .dropout import Probability, check_probability, dropout
@@ -370,7 +371,8 @@ def _attention(
         mask = _with_rank(mask, rank)
     whole = partial(_attend, is_causal=is_causal)
     are_known = all(isinstance(length, int) for length in lengths)
-    if rng is not None or not are_known:
+    in_parts = any(is_sharded(a) for a in (query, key, value, mask) if a is not None)
+    if rng is not None or not are_known or in_parts:
         output = whole(query, key, value, mask, scale, p=p, rng=rng)
     else:
         output = lax.platform_dependent(
