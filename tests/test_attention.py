@@ -26,8 +26,9 @@ def plainly(query: Any, key: Any, value: Any, seen: Any) -> Any:
     return jax.nn.softmax(jnp.where(seen, scores, -jnp.inf), -1) @ value
 
 
-# Heads, queries and keys: in one chunk; a head in each; two in each; and a head in two blocks.
-SIZES = [(2, 300, 300), (2, 300, 140), (3, 700, 800), (6, 600, 601), (1, 2100, 600)]
+# Heads, queries and keys: in one chunk; a head in each; two in each; a head in two blocks; and so
+# many heads that chunks of a size that divides their number would be small.
+SIZES = [(2, 300, 300), (2, 300, 140), (3, 700, 800), (6, 600, 601), (1, 2100, 600), (251, 80, 90)]
 
 
 @pytest.mark.parametrize("sizes", SIZES)

@@ -425,7 +425,11 @@ def _in_chunks(
     batch = jnp.broadcast_shapes(*(array.shape[:-2] for array in (query, key, value)))
     count = math.prod(batch)
     # Two at least: XLA multiplies the transposes of a single matrix half as fast.
-    heads = _divisor(count, max(_SCORES // max(query.shape[-2] * key.shape[-2], 1), 2))
+    most = max(_SCORES // max(query.shape[-2] * key.shape[-2], 1), 2)
+    heads = _divisor(count, most)
+    if isinstance(count, int) and 8 * heads < min(count, most):
+        # So few of many divide their number that the loop would cost more than the cache gains.
+        heads = count
 
     def chunks(array: jax.Array) -> jax.Array:
         matrix = array.shape[-2:]
