@@ -28,7 +28,10 @@ def plainly(query: Any, key: Any, value: Any, seen: Any) -> Any:
 
 # Heads, queries and keys: in one chunk; a head in each; two in each; a head in two blocks; and so
 # many heads that chunks of a size that divides their number would be small.
-SIZES = [(2, 300, 300), (2, 300, 140), (3, 700, 800), (6, 600, 601), (1, 2100, 600), (251, 80, 90)]
+SIZES = [
+    (2, 300, 300), (2, 300, 140), (2, 140, 300), (3, 700, 800), (6, 600, 601), (1, 2100, 600),
+    (251, 80, 90),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("sizes", SIZES)

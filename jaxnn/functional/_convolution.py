@@ -394,15 +394,11 @@ def _unfolded(input: jax.Array, weight: jax.Array, geometry: Geometry) -> jax.Ar
     split = jnp.moveaxis(split, 2, 2 + shared)
     rows, columns = split.shape[1 : 2 + shared], split.shape[2 + shared :]
     matrices = split.reshape(groups, math.prod(rows), math.prod(columns))
-    own = geometry._replace(padding=((0, 0),) * shared + geometry.padding[shared:])
 
     # The unfolded samples are made again for the gradient, since they are large.
     @jax.checkpoint
     def convolve_sample(sample: jax.Array) -> jax.Array:
-        if shared:
-            widths = [(0, 0, 0), (*geometry.padding[0], 0), *[(0, 0, 0)] * (sample.ndim - 2)]
-            sample = lax.pad(sample, jnp.zeros((), sample.dtype), widths)
-        taps = window_taps(sample[None], (1,) * shared + columns[1:], own)
+        taps = window_taps(sample[None], (1,) * shared + columns[1:], geometry)
         sizes = taps[0].shape[2:]
         unfolded = jnp.stack([tap[0] for tap in taps], axis=1)
         unfolded = unfolded.reshape(groups, matrices.shape[2], math.prod(sizes))

@@ -442,7 +442,7 @@ def _in_chunks(
 
     shared, arrays = None, [query, key, value]
     if mask is not None:
-        mask = _additive(~mask if mask.dtype == jnp.bool_ else mask, scale.dtype)
+        mask = _bias_of(mask, scale.dtype)
         if math.prod(mask.shape[:-2]) == 1:
             shared = mask.reshape((1, *mask.shape[-2:]))
         else:
@@ -574,12 +574,8 @@ def _average_jvp(
 @jax.custom_jvp
 def _weights(scores: jax.Array) -> jax.Array:
     """The softmax over the last dimension, with zeros where all scores are -inf."""
-    largest = scores.max(-1, keepdims=True, initial=-jnp.inf)
-    exponentials = jnp.exp(
-        scores - jnp.where(largest == -jnp.inf, jnp.zeros_like(largest), largest)
-    )
-    total = exponentials.sum(-1, keepdims=True)
-    return exponentials / jnp.where(total == 0, jnp.ones_like(total), total)
+    exponentials, total = _exponentials(scores, -1)
+    return exponentials / total
 
 
 @_weights.defjvp
@@ -595,12 +591,13 @@ def _scores(
     query: jax.Array, key: jax.Array, mask: jax.Array | None, scale: jax.Array | float
 ) -> jax.Array:
     scores = _product(query, key.swapaxes(-1, -2)) * scale
-    if mask is None:
-        return scores
-    if mask.dtype == jnp.bool_:
-        mask = jnp.where(mask, 0.0, -jnp.inf)
     # A sum and no selection: like torch, so that NaN is not hidden.
-    return scores + mask.astype(scores.dtype)
+    return scores if mask is None else scores + _bias_of(mask, scores.dtype)
+
+
+def _bias_of(mask: jax.Array, dtype: Any) -> jax.Array:
+    """Return a mask that is True where a key takes part as what is added to the scores."""
+    return _additive(~mask if mask.dtype == jnp.bool_ else mask, dtype).astype(dtype)
 
 
 def _product(left: jax.Array, right: jax.Array) -> jax.Array:

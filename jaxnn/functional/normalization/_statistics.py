@@ -51,7 +51,7 @@ def count_of(input: jax.Array, dim: int, names: tuple[str, ...]) -> Any:
     return local * lax.psum(1, names) if names else local
 
 
-def means(
+def _means(
     arrays: tuple[jax.Array, ...], dim: int, count: jax.Array, names: tuple[str, ...]
 ) -> tuple[jax.Array, ...]:
     others = tuple(axis for axis in range(arrays[0].ndim) if axis != dim)
@@ -61,18 +61,19 @@ def means(
 
 
 def statistics_of(input: jax.Array, dim: int, dtype: Any, names: tuple[str, ...]) -> Statistics:
+    """Return the statistics of each element of dimension `dim`, over mapped axes `names` too."""
     x = input.astype(dtype)
     count = jnp.asarray(count_of(input, dim, names)).astype(dtype)
     # The mean of squares less the square of the mean would cancel; and a mean that is large
     # against the deviation cannot be held exactly. So a first mean is subtracted, which is exact,
     # and both moments are taken of the rest.
-    (shift,) = means((x,), dim, count, names)
+    (shift,) = _means((x,), dim, count, names)
     centred = x - along(shift, x, dim)
     squares = centred * centred
-    offset, square = means((centred, squares), dim, count, names)
+    offset, square = _means((centred, squares), dim, count, names)
     if isinstance(x.size, int) and x.size <= _SHORT:
         # XLA adds so few one by one, which rounds in one direction; what is left over is small.
-        square = square + means((squares - along(square, x, dim),), dim, count, names)[0]
+        square = square + _means((squares - along(square, x, dim),), dim, count, names)[0]
     var = square - offset * offset
     # Without the barrier, and that in the derivative, XLA keeps the centred input of the forward
     # pass for the backward pass, as large as the input.
@@ -157,14 +158,37 @@ def _derivative(
     # Scaled first here, and so last in the transpose: the differences there, which may cancel, are
     # of cotangents as they came, and no rounding of a product is left over.
     scaled = along(scale, input, dim) * d_input
-    d_mean, d_along = lax.optimization_barrier(means((scaled, centred * scaled), dim, count, names))
+    d_mean, d_slope = change_of_statistics(
+        scaled, scale, tangents[3], centred, variance, dim, count, names
+    )
     constant = d_bias - d_mean
-    slope = d_weight * inverse - (d_along + scale * tangents[3] / 2) / variance
+    slope = d_weight * inverse - d_slope
     d_output = scaled + along(constant, input, dim) + centred * along(slope, input, dim)
     return d_output.astype(input.dtype)
 
 
+def change_of_statistics(
+    scaled: jax.Array,
+    scale: jax.Array,
+    d_eps: jax.Array,
+    centred: jax.Array,
+    variance: jax.Array,
+    dim: int,
+    count: jax.Array,
+    names: tuple[str, ...] = (),
+) -> tuple[jax.Array, jax.Array]:
+    """Return what the change of the mean subtracts, and that of the variance from each deviation.
+
+    `scaled` is the input's tangent times `scale`, and `variance` has eps in it.
+    """
+    d_mean, d_along = lax.optimization_barrier(
+        _means((scaled, centred * scaled), dim, count, names)
+    )
+    return d_mean, (d_along + scale * d_eps / 2) / variance
+
+
 def centre(input: jax.Array, dim: int, statistics: Statistics) -> jax.Array:
+    """Return the deviations from the mean."""
     x = input.astype(statistics.shift.dtype)
     return (x - along(statistics.shift, x, dim)) - along(statistics.offset, x, dim)
 

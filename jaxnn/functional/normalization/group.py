@@ -25,7 +25,7 @@ from ._statistics import (
     Statistics,
     along,
     centre,
-    means,
+    change_of_statistics,
     normalize_by_own_statistics,
     statistics_of,
 )
@@ -204,9 +204,9 @@ def _derivative_of_rows(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> 
     variance = statistics.var + eps
     inverse = lax.rsqrt(variance)
     scaled = d_rows.astype(dtype) * along(inverse, rows, 0)
-    count = jnp.asarray(size, dtype)
-    constant, slope = means((scaled, centre(rows, 0, statistics) * scaled), 0, count, ())
-    slope = (slope + inverse * d_eps / 2) / variance
+    constant, slope = change_of_statistics(
+        scaled, inverse, d_eps, centre(rows, 0, statistics), variance, 0, jnp.asarray(size, dtype)
+    )
 
     # Checkpointed as well, so that what the sums are of is made where they are.
     @partial(jax.checkpoint, prevent_cse=False)

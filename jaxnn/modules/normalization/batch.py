@@ -56,6 +56,7 @@ class _BatchNorm(NormWithStatistics):
             axis_name=self.axis_name,
         )
         if updates:
+            # Not `[...] =`, which asks the value for its sharding: a search of all of a trace.
             self.running_mean.set_value(mean)
             self.running_var.set_value(var)
             self.num_batches_tracked.set_value(self.num_batches_tracked[...] + 1)
