@@ -11,13 +11,15 @@ from __future__ import annotations
 import copy
 import inspect
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from .program import Structure, Value, rebuild
+from .guards import Origin, guards_of, noted_origins
+from .program import Opaque, Structure, Value, leaves, rebuild
 
 if TYPE_CHECKING:
     import torch
@@ -25,6 +27,10 @@ if TYPE_CHECKING:
 
 class NotDescribable(TypeError):
     """An argument or result that is neither made of tensors nor a constant."""
+
+
+class ChangedArgument(ValueError):
+    """A container of the caller's that a call changes, and that its result does not hold."""
 
 
 @dataclass
@@ -44,22 +50,31 @@ class RecordedCall:
 
 @dataclass
 class Captured:
-    """An exported graph and what its marks and calls mean, by key."""
+    """An exported graph, what its marks and calls mean, by key, and where its guards stand."""
 
     program: torch.export.ExportedProgram
     records: list[RecordedCall]
+    origins: dict[str, Origin] = field(default_factory=dict)
 
 
-def describe(value: Any, tensors: list[Any], sizes: list[Any]) -> Any:
+def describe(value: Any, tensors: list[Any], sizes: list[Any], inner: bool = False) -> Any:
     """Return the structure of `value`, moving its tensors and symbolic sizes to the lists.
+
+    Args:
+        value: an argument or a result.
+        tensors: takes the tensors.
+        sizes: takes the sizes that depend on those of the example.
+        inner: whether it crosses the boundary of a module inside of the model. What has no
+            structure that could be given by name is `Opaque` there: the graph knows which of its
+            tensors are used.
 
     Raises:
         NotDescribable: if it holds something else than tensors, containers and constants.
     """
     import torch
 
-    def inner(item: Any) -> Any:
-        return describe(item, tensors, sizes)
+    def of(item: Any) -> Any:
+        return describe(item, tensors, sizes, inner)
 
     if isinstance(value, torch.Tensor):
         tensors.append(value)
@@ -74,23 +89,35 @@ def describe(value: Any, tensors: list[Any], sizes: list[Any]) -> Any:
     if isinstance(value, torch.device):
         return None
     if isinstance(value, tuple) and hasattr(value, "_fields"):
-        pairs = tuple((name, inner(getattr(value, name))) for name in value._fields)
+        pairs = tuple((name, of(getattr(value, name))) for name in value._fields)
         return Structure("namedtuple", type(value).__name__, pairs)
     if isinstance(value, (tuple, torch.Size)):
-        return tuple(inner(item) for item in value)
-    if isinstance(value, list):
-        return [inner(item) for item in value]
+        return tuple(of(item) for item in value)
+    if isinstance(value, (list, deque)):
+        return [of(item) for item in value]
     if isinstance(value, Mapping):
         kind = "dict" if type(value).__name__ in ("dict", "OrderedDict") else "record"
-        pairs = tuple((key, inner(item)) for key, item in value.items())
+        pairs = tuple((key, of(item)) for key, item in value.items())
         return Structure(kind, type(value).__name__, pairs)
     if is_dataclass(value) and not isinstance(value, type):
-        pairs = tuple((f.name, inner(getattr(value, f.name))) for f in fields(value))
+        pairs = tuple((f.name, of(getattr(value, f.name))) for f in fields(value))
         return Structure("record", type(value).__name__, pairs)
+    if inner:
+        return _constants_of(value)
     if hasattr(value, "__dict__") and not callable(value):
-        pairs = tuple((name, inner(item)) for name, item in vars(value).items())
+        pairs = tuple((name, of(item)) for name, item in vars(value).items())
         return Structure("record", type(value).__name__, pairs)
     raise NotDescribable(f"{type(value).__name__} is neither a tensor nor made of tensors")
+
+
+def _constants_of(value: Any) -> Structure | Opaque:
+    """Return an object's structure if it holds constants alone, as a configuration does."""
+    tensors: list[Any] = []
+    try:
+        structure = describe(value, tensors, tensors)
+    except (NotDescribable, RecursionError):
+        return Opaque(type(value).__name__)
+    return Opaque(type(value).__name__) if tensors else structure
 
 
 def capture(
@@ -100,6 +127,7 @@ def capture(
     is_leaf: Callable[[torch.nn.Module], bool],
     dynamic_batch: bool,
     decisions: Decisions | None = None,
+    size_one: bool = True,
 ) -> Captured:
     """Export `model` in the mode that it is in.
 
@@ -110,10 +138,14 @@ def capture(
         is_leaf: whether a module is a layer that is not looked into.
         dynamic_batch: whether leading dimensions may differ.
         decisions: how branches on values are taken; without them such a branch is refused.
+        size_one: whether a dimension that may differ may be 1 (or 0), with the conditions that the
+            model has on that; else the exporter takes for granted that it is more.
     """
     import torch
+    from torch.fx.experimental import _config
 
     structure, named, tensors, _ = _described(args, kwargs)
+    tensors = _told_apart(tensors)
     records: list[RecordedCall] = []
 
     class Flat(torch.nn.Module):
@@ -125,33 +157,168 @@ def capture(
 
         def forward(self, *flat: torch.Tensor) -> tuple[torch.Tensor, ...]:
             given, options = _given(args, structure, kwargs, named, _among(flat, ()))
-            result = self.model(*given, **options)
+            before = _named_arguments(model.forward, given, options)
+            was = {name: describe(value, [], []) for name, value in before.items()}
+            with _assigned_buffers(self.model):
+                result = self.model(*given, **options)
             found: list[torch.Tensor] = []
             describe(result, found, [])
+            for name, value in before.items():
+                if describe(value, [], []) != was[name] and not _is_within(value, result):
+                    raise ChangedArgument(
+                        f"the model changes its argument {name!r}, a {type(value).__name__}, and "
+                        "does not return it; return it in the result, so that it comes back"
+                    )
             return tuple(found)
 
     shapes: Any = None
     if dynamic_batch:
         auto = torch.export.Dim.AUTO
         shapes = (tuple({0: auto} if tensor.ndim else {} for tensor in tensors),)
+    origins: dict[str, Origin] = {}
     with ExitStack() as stack:
-        for context in (_traced(model, is_leaf, records), _gradient_marks(), _masks_as_they_are()):
+        for context in (
+            _left_as_it_was(model), _traced(model, is_leaf, records), _gradient_marks(),
+            _masks_as_they_are(), noted_origins(origins),
+            _config.patch(backed_size_oblivious=size_one and dynamic_batch),
+        ):  # fmt: skip
             stack.enter_context(context)
         if decisions is not None:
             stack.enter_context(_as_decided(decisions))
         exported = torch.export.export(Flat(), tuple(tensors), dynamic_shapes=shapes, strict=False)
         exported = exported.run_decompositions({})
-    return Captured(exported, records)
+    return Captured(exported, records, origins)
+
+
+def is_valid_for(captured: Captured, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    """Whether a program's conditions hold for a call with these arguments."""
+    arrays = {f"flat[{i}]": tensor for i, tensor in enumerate(_described(args, kwargs)[2])}
+    guards = guards_of(captured.program, captured.origins)
+    return all(guard.holds(arrays) for guard in guards)
 
 
 def _described(
-    args: Sequence[Any], kwargs: Mapping[str, Any]
+    args: Sequence[Any], kwargs: Mapping[str, Any], inner: bool = False
 ) -> tuple[Any, dict[str, Any], list[Any], list[Any]]:
     """Return the structures of a call's arguments, with their tensors and symbolic sizes."""
     tensors: list[Any] = []
     sizes: list[Any] = []
-    structure = describe(tuple(args), tensors, sizes)
-    return structure, {n: describe(v, tensors, sizes) for n, v in kwargs.items()}, tensors, sizes
+    structure = tuple(describe(item, tensors, sizes, inner) for item in args)
+    named = {n: describe(v, tensors, sizes, inner) for n, v in kwargs.items()}
+    return structure, named, tensors, sizes
+
+
+def _told_apart(tensors: Sequence[Any]) -> list[Any]:
+    """Return the tensors with a copy for each that stands there before: another call may give two."""
+    seen: set[int] = set()
+    apart = []
+    for tensor in tensors:
+        apart.append(tensor.clone() if id(tensor) in seen else tensor)
+        seen.add(id(tensor))
+    return apart
+
+
+def _named_arguments(
+    forward: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the arguments of a call by name, where the signature names them."""
+    try:
+        return dict(inspect.signature(forward).bind(*args, **kwargs).arguments)
+    except (TypeError, ValueError):
+        return {f"arg{i}": item for i, item in enumerate(args)} | dict(kwargs)
+
+
+def _is_within(value: Any, result: Any) -> bool:
+    """Whether a container or object is the result, or stands in it."""
+    if value is result:
+        return True
+    if isinstance(result, Mapping):
+        return any(_is_within(value, item) for item in result.values())
+    if isinstance(result, (tuple, list, deque)):
+        return any(_is_within(value, item) for item in result)
+    held = vars(result) if hasattr(result, "__dict__") and not callable(result) else {}
+    return any(_is_within(value, item) for item in held.values())
+
+
+@contextmanager
+def _assigned_buffers(model: torch.nn.Module) -> Iterator[None]:
+    """Mark what is assigned to a buffer's name, and put the buffer itself back."""
+    import torch
+
+    was = [(path, m, dict(m._buffers)) for path, m in model.named_modules()]
+    yield
+    for path, module, buffers in was:
+        for name, buffer in buffers.items():
+            new = module._buffers.get(name)
+            if new is not buffer and buffer is not None and isinstance(new, torch.Tensor):
+                full = f"{path}.{name}" if path else name
+                torch.ops.jaxnn_import.mark(f"assign {full}", [new], [])
+                module._buffers[name] = buffer
+
+
+@contextmanager
+def _left_as_it_was(model: torch.nn.Module) -> Iterator[None]:
+    """Put back what the modules' attributes hold: a traced call leaves the tracer's tensors there."""
+    kept = [_Kept(module) for module in model.modules()]
+    try:
+        yield
+    finally:
+        for one in kept:
+            one.put_back()
+
+
+class _Kept:
+    """The attributes of a module or object, and what the containers among them hold."""
+
+    def __init__(self, owner: Any, memo: set[int] | None = None) -> None:
+        import torch
+
+        self.owner, self.held = owner, dict(vars(owner))
+        self.within: list[_Kept] = []
+        self.contents: list[tuple[Any, Any]] = []
+        memo = set() if memo is None else memo
+        for name, value in self.held.items():
+            if not (isinstance(owner, torch.nn.Module) and name in _REGISTERED):
+                self._note(value, memo)
+
+    def _note(self, value: Any, memo: set[int]) -> None:
+        import torch
+
+        if id(value) in memo or isinstance(value, (torch.nn.Module, torch.Tensor, type)):
+            return
+        memo.add(id(value))
+        if isinstance(value, (dict, list, deque, set)):
+            self.contents.append((value, copy.copy(value)))
+            items = value.values() if isinstance(value, dict) else value
+            for item in list(items):
+                self._note(item, memo)
+        elif isinstance(value, tuple):
+            for item in value:
+                self._note(item, memo)
+        elif hasattr(value, "__dict__") and not callable(value) and not inspect.ismodule(value):
+            self.within.append(_Kept(value, memo))
+
+    def put_back(self) -> None:
+        held = vars(self.owner)
+        for name in [name for name in held if name not in self.held]:
+            del held[name]
+        held.update(self.held)
+        for container, content in self.contents:
+            if isinstance(container, dict):
+                container.clear()
+                container.update(content)
+            elif isinstance(container, set):
+                container.clear()
+                container |= content
+            else:
+                container.clear()
+                container.extend(content)
+        for one in self.within:
+            one.put_back()
+
+
+# What a module registers itself: never the tracer's, or put back by the exporter.
+_REGISTERED = {"_parameters", "_buffers", "_modules"}
 
 
 def _among(tensors: Sequence[Any], sizes: Sequence[Any]) -> Callable[[Value], Any]:
@@ -198,7 +365,7 @@ def _actual(value: Any, structure: Any, tensor: Callable[[Value], Any]) -> Any:
             for name, item in made.items():
                 object.__setattr__(changed, name, item)
         return changed
-    if isinstance(value, (tuple, list)) and not isinstance(value, torch.Size):
+    if isinstance(value, (tuple, list, deque)) and not isinstance(value, torch.Size):
         items = [_actual(v, s, tensor) for v, s in zip(value, structure, strict=True)]
         return type(value)(items)
     return value
@@ -253,15 +420,20 @@ def _traced(
         library.twins |= {name: _shallow_copy(module) for name, module, leaf in modules if leaf}
         for name, module, leaf in modules:
             wrap = _leaf_forward if leaf else _marked_forward
-            had = module.__dict__.get("forward")
-            changed.append((module, had))
-            module.__dict__["forward"] = wrap(library, name, module)
+            # With its hooks, which are a part of what a call does.
+            method = "_call_impl" if _has_forward_hooks(module) else "forward"
+            changed.append((module, method, module.__dict__.get(method)))
+            module.__dict__[method] = wrap(library, name, module, getattr(module, method))
         yield
     finally:
-        for module, had in reversed(changed):
-            module.__dict__.pop("forward", None)
+        for module, method, had in reversed(changed):
+            module.__dict__.pop(method, None)
             if had is not None:
-                module.__dict__["forward"] = had
+                module.__dict__[method] = had
+
+
+def _has_forward_hooks(module: torch.nn.Module) -> bool:
+    return bool(module._forward_hooks or module._forward_pre_hooks)
 
 
 def _modules_to_trace(
@@ -298,38 +470,90 @@ def _shallow_copy(module: torch.nn.Module) -> torch.nn.Module:
     return twin
 
 
-def _marked_forward(library: _Library, name: str, module: torch.nn.Module) -> Callable[..., Any]:
+def _marked_forward(
+    library: _Library, name: str, module: torch.nn.Module, call: Callable[..., Any]
+) -> Callable[..., Any]:
+    """Return `call` of a module with marks around it."""
     import torch
 
     forward = module.forward
+    inner = bool(name)
 
     def marked(*args: Any, **kwargs: Any) -> Any:
-        try:
-            structure, named, tensors, sizes = _described(args, kwargs)
-        except NotDescribable:
-            return forward(*args, **kwargs)
-        # A tensor given twice must be told apart inside: another call may give two.
-        seen: set[int] = set()
-        for index, tensor in enumerate(tensors):
-            if id(tensor) in seen:
-                tensors[index] = torch.ops.aten.alias(tensor)
-            seen.add(id(tensor))
-
-        given, options = _given(args, structure, kwargs, named, _among(tensors, sizes))
-        record = RecordedCall(name, structure, named, _arguments(forward, structure, named))
+        args, kwargs = _aliased(args, kwargs)
+        structure, named, tensors, sizes = _described(args, kwargs, inner)
+        arguments = _arguments(forward, structure, named)
+        record = RecordedCall(name, structure, named, arguments)
         key = library.add(record)
         torch.ops.jaxnn_import.mark(f"enter {key}", tensors, sizes)
-        result = forward(*given, **options)
+        try:
+            result = call(*args, **kwargs)
+        except BaseException:
+            torch.ops.jaxnn_import.mark(f"exit {key}", [], [])
+            raise
+        if inner:
+            _without_changed(record, forward, args, kwargs, tensors)
         found: list[Any] = []
         found_sizes: list[Any] = []
-        record.results = describe(result, found, found_sizes)
+        record.results = describe(result, found, found_sizes, inner)
         torch.ops.jaxnn_import.mark(f"exit {key}", found, found_sizes)
         return result
 
     return marked
 
 
-def _leaf_forward(library: _Library, name: str, module: torch.nn.Module) -> Callable[..., Any]:
+def _aliased(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], Any]:
+    """Return the arguments with an alias for a tensor that is given twice.
+
+    It must be told apart inside: another call of the part may give two.
+    """
+    import torch
+
+    seen: set[int] = set()
+
+    def apart(value: Any) -> Any:
+        if not isinstance(value, torch.Tensor):
+            return value
+        twice = id(value) in seen
+        seen.add(id(value))
+        return torch.ops.aten.alias(value) if twice else value
+
+    return tuple(map(apart, args)), {name: apart(value) for name, value in kwargs.items()}
+
+
+def _without_changed(
+    record: RecordedCall,
+    forward: Callable[..., Any],
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    tensors: list[Any],
+) -> None:
+    """Make the containers that a call has changed opaque: what they hold crosses by the graph."""
+    def kept(value: Any, was: Any) -> Any:
+        held: list[Any] = []
+        now = describe(value, held, [], True)
+        at = [int(leaf.name) for leaf in leaves(was) if leaf.name[0] != "s"]
+        is_same = _same_structure(now, was) and all(
+            tensors[i] is tensor for i, tensor in zip(at, held, strict=True)
+        )
+        return was if is_same else Opaque(type(value).__name__)
+
+    record.args = tuple(kept(*pair) for pair in zip(args, record.args, strict=True))
+    record.kwargs = {name: kept(kwargs[name], item) for name, item in record.kwargs.items()}
+    record.arguments = _arguments(forward, record.args, record.kwargs)
+
+
+def _same_structure(one: Any, other: Any) -> bool:
+    """Whether two structures are the same but for the names of their values."""
+    return bool(rebuild(one, lambda leaf: None) == rebuild(other, lambda leaf: None)) and len(
+        leaves(one)
+    ) == len(leaves(other))
+
+
+def _leaf_forward(
+    library: _Library, name: str, module: torch.nn.Module, _: Callable[..., Any]
+) -> Callable[..., Any]:
+    """Return what stands for the call of a layer that is not looked into."""
     import torch
 
     if type(module) is torch.nn.Identity:

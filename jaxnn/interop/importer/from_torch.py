@@ -15,7 +15,15 @@ from ...modules import container
 from ...modules._module import Frozen, NonPersistent, fork_stream
 from ..checkpoint import as_numpy, as_tensor
 from ..state_dict import load_state_dict
-from .capture import Captured, Decisions, NotDescribable, capture, decide
+from .capture import (
+    Captured,
+    ChangedArgument,
+    Decisions,
+    NotDescribable,
+    capture,
+    decide,
+    is_valid_for,
+)
 from .imported import Imported, descend
 from .leaves import layer_name, make_layer
 from .lower import Lowered, UnsupportedOperators, lower, operator_name
@@ -187,14 +195,20 @@ class Importation:
 
     def _capture(self, decisions: Decisions | None = None) -> Captured:
         """Capture with a batch that may differ, else as the example is."""
-        if not self.dynamic_batch:
-            return self._capture_as(self.args, self.kwargs, False, decisions)
-        try:
-            return self._capture_as(*self._doubled(), True, decisions)
-        except (NotDescribable, MemoryError):
-            raise
-        except Exception:
-            return self._capture_as(self.args, self.kwargs, False, decisions)
+        if self.dynamic_batch:
+            # A batch of one would be fixed where a kernel treats it apart, so two come first.
+            example, doubled = (self.args, self.kwargs), self._doubled()
+            ways = [(doubled, True), (example, True), (doubled, False)]
+            for (args, kwargs), size_one in ways[doubled[0] is self.args :]:
+                try:
+                    captured = self._capture_as(args, kwargs, True, decisions, size_one)
+                except (NotDescribable, ChangedArgument, MemoryError):
+                    raise
+                except Exception:
+                    continue
+                if is_valid_for(captured, *example):
+                    return captured
+        return self._capture_as(self.args, self.kwargs, False, decisions)
 
     def _capture_as(
         self,
@@ -202,13 +216,16 @@ class Importation:
         kwargs: Mapping[str, Any],
         dynamic: bool,
         decisions: Decisions | None,
+        size_one: bool = False,
     ) -> Captured:
         def is_leaf(module: torch.nn.Module) -> bool:
             return layer_name(module) is not None
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return _decomposed(capture(self.model, args, kwargs, is_leaf, dynamic, decisions))
+            return _decomposed(
+                capture(self.model, args, kwargs, is_leaf, dynamic, decisions, size_one)
+            )
 
     def _doubled(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the example with a batch of two for one of one, which the exporter would fix."""

@@ -19,6 +19,7 @@ from .operators import DRAWING, OPERATORS, dtype_of
 from .program import (
     Body,
     Call,
+    Opaque,
     Operation,
     Program,
     State,
@@ -283,6 +284,18 @@ def bind(
         )
     for array, shape in body.shapes:
         _check_input(name, array, values[array], shape)
+    for guard in body.guards:
+        if not guard.holds(values):
+            sizes = ", ".join(
+                f"{array}: {tuple(values[array].shape)}"
+                for array, _ in body.shapes
+                if f"{array}.shape" in guard.text
+            )
+            raise ValueError(
+                f"{name}: the model was imported for sizes with {guard.text}, which it asks for at "
+                f"{guard.line or 'no line of its own'}; got {sizes}: import it again with an "
+                "example of these sizes"
+            )
 
 
 def _check_input(name: str, array: str, value: Any, shape: tuple[int | None, ...]) -> None:
@@ -307,6 +320,12 @@ def match(structure: Any, given: Any, values: dict[str, Any], where: str) -> Non
         if given is None or isinstance(given, (str, dict, list, tuple)):
             raise ValueError(f"{where} must be an array, got {type(given).__name__}")
         values[structure.name] = given if isinstance(given, int) else jnp.asarray(given)
+    elif isinstance(structure, Opaque):
+        if given != structure:
+            raise ValueError(
+                f"{where} was a {structure.name} at the import, which the call changes or takes "
+                "arrays from; only the module around it can give that: call the model as a whole"
+            )
     elif isinstance(structure, Structure):
         for name, item in structure.fields:
             match(item, _member(given, name, where), values, f"{where}[{name!r}]")

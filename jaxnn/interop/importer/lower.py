@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from .capture import Captured, RecordedCall
+from .guards import Guard, guards_of, renamed
 from .program import (
     Assign,
     Body,
@@ -62,12 +63,15 @@ class Frame:
     items: list[Any] = field(default_factory=list)
     outputs: dict[str, Any] = field(default_factory=dict)
     parent: Frame | None = None
+    mark: torch.fx.Node | None = None
     assigned: list[tuple[str, torch.fx.Node]] = field(default_factory=list)
 
     def inside(self) -> Iterator[torch.fx.Node]:
-        """Yield the nodes in this frame and in those within it."""
+        """Yield the nodes in this frame and in those within it, whose marks use their arguments."""
         for item in self.items:
             if isinstance(item, Frame):
+                if item.mark is not None:
+                    yield item.mark
                 yield from item.inside()
             else:
                 yield item
@@ -107,6 +111,7 @@ class _Lowering:
         self.constants: dict[str, Any] = {}
         self.bodies: dict[str, list[Body]] = {}
         self.where: dict[torch.fx.Node, Frame] = {}
+        self.assigned: list[tuple[str, torch.fx.Node]] = []
         self.unsupported: dict[str, str] = {}
 
     def run(self) -> Lowered:
@@ -136,6 +141,9 @@ class _Lowering:
                     without_gradient += 1 if text == "no_grad" else -1
                     continue
                 kind, key = text.split()
+                if kind == "assign":
+                    self.assigned.append((key, node.args[1][0]))  # type: ignore[index,arg-type]
+                    continue
                 record = self.captured.records[int(key)]
                 if kind == "exit":
                     frame.outputs = _marked(node)
@@ -143,7 +151,8 @@ class _Lowering:
                 elif frame is root and not record.module:
                     root.inputs = _marked(node)
                 else:
-                    inner = Frame(record, record.module, _marked(node), parent=frame)
+                    inner = Frame(record, record.module, _marked(node), [], {}, frame, node)
+                    self.where[node] = frame
                     frame.items.append(inner)
                     frame = inner
                 continue
@@ -192,13 +201,16 @@ class _Lowering:
         from torch.export.graph_signature import OutputKind
 
         specs = self.captured.program.graph_signature.output_specs
-        for node, spec in zip(output.args[0], specs, strict=True):  # type: ignore[arg-type]
-            if spec.kind is OutputKind.BUFFER_MUTATION:
-                path = str(spec.target).removeprefix("model.")
-                frame = self.where.get(node, root)
-                while frame.parent is not None and not _below(frame.path, path):
-                    frame = frame.parent
-                frame.assigned.append((path, node))
+        changed = [
+            (str(spec.target).removeprefix("model."), node)
+            for node, spec in zip(output.args[0], specs, strict=True)  # type: ignore[arg-type]
+            if spec.kind is OutputKind.BUFFER_MUTATION
+        ]
+        for path, node in [*changed, *self.assigned]:
+            frame = self.where.get(node, root)
+            while frame.parent is not None and not _below(frame.path, path):
+                frame = frame.parent
+            frame.assigned.append((path, node))
 
     # --- bodies ---------------------------------------------------------------------------------
 
@@ -219,7 +231,8 @@ class _Lowering:
             steps=tuple(steps),
             output=output,
             extra=tuple(writer.names[node] for node in extra),
-            shapes=tuple(writer.shapes()) if not frame.path else (),
+            shapes=tuple(writer.shapes()) if frame.parent is None else (),
+            guards=writer.guards() if frame.parent is None else (),
         )
         bodies = self.bodies.setdefault(frame.path, [])
         if body not in bodies:
@@ -273,6 +286,11 @@ class _Writer:
             value = node.meta["val"]
             shape = tuple(n if isinstance(n, int) else None for n in value.shape)
             yield self.input_names[index], shape
+
+    def guards(self) -> tuple[Guard, ...]:
+        captured = self.lowering.captured
+        found = guards_of(captured.program, captured.origins)
+        return renamed(found, lambda index: self.input_names[str(index)])
 
     def _fresh(self, base: str) -> str:
         self.counts[base] += 1

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from .guards import Guard
+
 
 @dataclass(frozen=True)
 class Value:
@@ -27,6 +29,20 @@ class Literal:
 
     values: Any
     dtype: str
+
+
+@dataclass(frozen=True)
+class Opaque:
+    """An object among the arguments or results of a part that its caller cannot give or read.
+
+    What a module takes from it, or leaves in it, crosses the boundary beside the arguments and
+    results, as `Body.captured` and `Body.extra`.
+
+    Attributes:
+        name: the name of its class.
+    """
+
+    name: str
 
 
 @dataclass(frozen=True)
@@ -107,6 +123,7 @@ class Body:
         extra: names of values that the caller uses beside the result.
         shapes: of each array among the inputs its captured shape, None for a dimension that may
             differ.
+        guards: the conditions on these dimensions.
     """
 
     inputs: tuple[Input, ...]
@@ -115,6 +132,7 @@ class Body:
     output: Any
     extra: tuple[str, ...]
     shapes: tuple[tuple[str, tuple[int | None, ...]], ...] = ()
+    guards: tuple[Guard, ...] = ()
 
 
 class Program:
