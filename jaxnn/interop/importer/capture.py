@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from .gradients import CustomGradient, Recorder, Refused, marked_gradients
 from .guards import Origin, guards_of, noted_origins
 from .program import Opaque, Structure, Value, leaves, rebuild
 
@@ -27,10 +28,6 @@ if TYPE_CHECKING:
 
 class NotDescribable(TypeError):
     """An argument or result that is neither made of tensors nor a constant."""
-
-
-class ChangedArgument(ValueError):
-    """A container of the caller's that a call changes, and that its result does not hold."""
 
 
 @dataclass
@@ -55,6 +52,8 @@ class Captured:
     program: torch.export.ExportedProgram
     records: list[RecordedCall]
     origins: dict[str, Origin] = field(default_factory=dict)
+    gradients: list[CustomGradient] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 def describe(value: Any, tensors: list[Any], sizes: list[Any], inner: bool = False) -> Any:
@@ -165,7 +164,7 @@ def capture(
             describe(result, found, [])
             for name, value in before.items():
                 if describe(value, [], []) != was[name] and not _is_within(value, result):
-                    raise ChangedArgument(
+                    raise Refused(
                         f"the model changes its argument {name!r}, a {type(value).__name__}, and "
                         "does not return it; return it in the result, so that it comes back"
                     )
@@ -176,10 +175,12 @@ def capture(
         auto = torch.export.Dim.AUTO
         shapes = (tuple({0: auto} if tensor.ndim else {} for tensor in tensors),)
     origins: dict[str, Origin] = {}
+    operators = _library() and torch.ops.jaxnn_import
+    recorder = Recorder(operators.mark, operators.stand_in, operators.alias)
     with ExitStack() as stack:
         for context in (
             _left_as_it_was(model), _traced(model, is_leaf, records), _gradient_marks(),
-            _masks_as_they_are(), noted_origins(origins),
+            _masks_as_they_are(), noted_origins(origins), marked_gradients(recorder),
             _config.patch(backed_size_oblivious=size_one and dynamic_batch),
         ):  # fmt: skip
             stack.enter_context(context)
@@ -187,7 +188,7 @@ def capture(
             stack.enter_context(_as_decided(decisions))
         exported = torch.export.export(Flat(), tuple(tensors), dynamic_shapes=shapes, strict=False)
         exported = exported.run_decompositions({})
-    return Captured(exported, records, origins)
+    return Captured(exported, records, origins, recorder.records, recorder.notes)
 
 
 def is_valid_for(captured: Captured, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
@@ -589,7 +590,12 @@ class _Library:
         self.library = torch.library.Library("jaxnn_import", "DEF")
         self.library.define("mark(str key, Tensor[] tensors, SymInt[] sizes) -> ()")
         self.library.define("call(str key, Tensor[] tensors, SymInt[] sizes) -> Tensor[]")
-        for name, function in (("mark", self._mark), ("call", self._call)):
+        self.library.define("stand_in(Tensor of) -> Tensor")
+        self.library.define("alias(Tensor self) -> Tensor")
+        for name, function in (
+            ("mark", self._mark), ("call", self._call),
+            ("stand_in", self._copy), ("alias", self._copy),
+        ):  # fmt: skip
             self.library.impl(name, function, "CompositeExplicitAutograd")
             torch.library.register_fake(f"jaxnn_import::{name}", function, lib=self.library)
             # Else the exporter would drop calls whose results are not used.
@@ -602,6 +608,10 @@ class _Library:
     @staticmethod
     def _mark(key: str, tensors: list[Any], sizes: list[Any]) -> None:
         return None
+
+    @staticmethod
+    def _copy(tensor: Any) -> Any:
+        return tensor.clone()
 
     def _call(self, key: str, tensors: list[Any], sizes: list[Any]) -> list[Any]:
         import torch

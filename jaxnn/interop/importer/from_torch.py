@@ -17,13 +17,13 @@ from ..checkpoint import as_numpy, as_tensor
 from ..state_dict import load_state_dict
 from .capture import (
     Captured,
-    ChangedArgument,
     Decisions,
     NotDescribable,
     capture,
     decide,
     is_valid_for,
 )
+from .gradients import Refused, refuse_hooks_of_gradients
 from .imported import Imported, descend
 from .leaves import layer_name, make_layer
 from .lower import Lowered, UnsupportedOperators, lower, operator_name
@@ -129,6 +129,7 @@ class Importation:
 
     def run(self) -> nnx.Module:
         """Return the model as a tree of NNX modules."""
+        refuse_hooks_of_gradients(self.model)
         if layer_name(self.model) is not None:
             return self._made()
         was = [(m, m.training) for m in self.model.modules()]
@@ -138,7 +139,7 @@ class Importation:
                 self.model.train(training)
                 try:
                     lowered = self._lowered()
-                except UnsupportedOperators:
+                except (UnsupportedOperators, Refused):
                     raise
                 except Exception as error:
                     failures[training] = error
@@ -183,6 +184,8 @@ class Importation:
         try:
             decisions = decide(self.model, self.args, self.kwargs)
             captured = self._capture(decisions)
+        except Refused:
+            raise
         except Exception:
             raise reason from None
         lines = ", ".join(decisions.lines)
@@ -202,7 +205,7 @@ class Importation:
             for (args, kwargs), size_one in ways[doubled[0] is self.args :]:
                 try:
                     captured = self._capture_as(args, kwargs, True, decisions, size_one)
-                except (NotDescribable, ChangedArgument, MemoryError):
+                except (NotDescribable, Refused, MemoryError):
                     raise
                 except Exception:
                     continue

@@ -19,6 +19,7 @@ from .operators import DRAWING, OPERATORS, dtype_of
 from .program import (
     Body,
     Call,
+    Custom,
     Opaque,
     Operation,
     Program,
@@ -28,6 +29,67 @@ from .program import (
     leaves,
     rebuild,
 )
+
+
+def customised(step: Custom, inputs: Sequence[Any], captured: Sequence[Any]) -> tuple[Any, ...]:
+    """Return the results of a Function, whose gradient is that of its own backward pass."""
+    is_array = [hasattr(value, "shape") for value in captured]
+    arrays = tuple(v for v, array in zip(captured, is_array, strict=True) if array)
+
+    # Sizes are static: they are no arguments of what is differentiated.
+    sizes = {
+        len(inputs) + at: value
+        for at, (value, array) in enumerate(zip(captured, is_array, strict=True))
+        if not array
+    }
+
+    def beside(arrays: Sequence[Any]) -> tuple[Any, ...]:
+        left = iter(arrays)
+        return tuple(next(left) if a else v for v, a in zip(captured, is_array, strict=True))
+
+    def forward(inputs: Any, arrays: Any) -> Any:
+        return _pass(step.forward, inputs, beside(arrays))
+
+    def saving(inputs: Any, arrays: Any) -> Any:
+        results = forward(inputs, arrays)
+        everything = (*inputs, *beside(arrays), *results)
+        saved = [everything[at] for at in step.saved]
+        return results, [value for value in saved if hasattr(value, "shape")]
+
+    def backward(arrays: Any, cotangents: Any) -> Any:
+        left = iter(arrays)
+        saved = [sizes[at] if at in sizes else next(left) for at in step.saved]
+        given = [_as_in_torch(cotangents[at]) for at in step.outputs]
+        found = _pass(step.backward, given, saved)
+        return tuple(None if g is None else _as_in_torch(g) for g in found), None
+
+    function = jax.custom_vjp(forward)
+    function.defvjp(saving, backward)
+    result: tuple[Any, ...] = function(tuple(inputs), arrays)
+    return result
+
+
+def _as_in_torch(gradient: jax.Array) -> jax.Array:
+    """Return a gradient by torch's convention, of JAX's, or the other way round."""
+    return gradient.conj() if jnp.iscomplexobj(gradient) else gradient
+
+
+def _pass(body: Body, inputs: Sequence[Any], captured: Sequence[Any]) -> tuple[Any, ...]:
+    """Run one pass of a Function."""
+    names = [item.structure.name for item in body.inputs]
+    values = dict(zip((*names, *body.captured), (*inputs, *captured), strict=True))
+
+    def read(leaf: Any) -> Any:
+        if isinstance(leaf, Value):
+            return values[leaf.name]
+        return jnp.asarray(np.array(leaf.values, dtype_of(leaf.dtype)))
+
+    for step in body.steps:
+        assert isinstance(step, Operation)
+        arguments = {name: rebuild(value, read) for name, value in step.arguments}
+        values[step.result] = OPERATORS[step.operator](**arguments)
+    result: tuple[Any, ...] = rebuild(body.output, read)
+    return result
 
 
 class Record(dict[str, Any]):
@@ -161,6 +223,9 @@ class Imported(Module):
                 values[step.result] = OPERATORS[step.operator](**arguments)
             elif isinstance(step, Call):
                 self._call(step, values, read, rngs)
+            elif isinstance(step, Custom):
+                given, captured = rebuild(step.inputs, read), rebuild(step.captured, read)
+                values.update(zip(step.results, customised(step, given, captured), strict=True))
             else:
                 variable = descend(self, step.path)
                 variable[...] = rebuild(step.value, read).astype(variable.dtype)

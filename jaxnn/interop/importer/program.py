@@ -91,7 +91,34 @@ class Assign:
     value: Any
 
 
-Step = Operation | Call | Assign
+@dataclass(frozen=True)
+class Custom:
+    """`results = function(*inputs)`, with a gradient of its own.
+
+    Attributes:
+        name: of the original Function or hook.
+        results: what the forward pass gives.
+        inputs: what it has gradients for.
+        captured: what it uses beside them, without gradients.
+        forward: its inputs and captured arrays are those above, its output is a tuple.
+        backward: from the gradients of some results to those of the inputs, None for none; what it
+            captures is saved.
+        outputs: the places of the results whose gradients `backward` takes.
+        saved: the places, among inputs, captured arrays and results, of what is saved.
+    """
+
+    name: str
+    results: tuple[str, ...]
+    inputs: tuple[Any, ...]
+    captured: tuple[Any, ...]
+    forward: Body
+    backward: Body
+    outputs: tuple[int, ...]
+    saved: tuple[int, ...]
+    source: str = field(default="", compare=False, repr=False)
+
+
+Step = Operation | Call | Assign | Custom
 
 
 @dataclass(frozen=True)
