@@ -156,17 +156,17 @@ def capture(
 
         def forward(self, *flat: torch.Tensor) -> tuple[torch.Tensor, ...]:
             given, options = _given(args, structure, kwargs, named, _among(flat, ()))
-            before = _named_arguments(model.forward, given, options)
+            before = named_arguments(model.forward, given, options)
             was = {name: describe(value, [], []) for name, value in before.items()}
             with _assigned_buffers(self.model):
                 result = self.model(*given, **options)
             found: list[torch.Tensor] = []
             describe(result, found, [])
             for name, value in before.items():
-                if describe(value, [], []) != was[name] and not _is_within(value, result):
+                for lost in _lost(value, was[name], result):
                     raise Refused(
-                        f"the model changes its argument {name!r}, a {type(value).__name__}, and "
-                        "does not return it; return it in the result, so that it comes back"
+                        f"the model changes a {type(lost).__name__} that it is given as {name!r}, "
+                        "and does not return it; return it in the result, so that it comes back"
                     )
             return tuple(found)
 
@@ -179,7 +179,7 @@ def capture(
     recorder = Recorder(operators.mark, operators.stand_in, operators.alias)
     with ExitStack() as stack:
         for context in (
-            _left_as_it_was(model), _traced(model, is_leaf, records), _gradient_marks(),
+            left_as_it_was(model), _traced(model, is_leaf, records), _gradient_marks(),
             _masks_as_they_are(), noted_origins(origins), marked_gradients(recorder),
             _config.patch(backed_size_oblivious=size_one and dynamic_batch),
         ):  # fmt: skip
@@ -209,6 +209,26 @@ def _described(
     return structure, named, tensors, sizes
 
 
+def copied(
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    tensor: Callable[[Any], Any] = lambda tensor: tensor,
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the arguments of a call with copies of their tensors, and of what holds these.
+
+    Args:
+        args: the positional arguments.
+        kwargs: the keyword arguments.
+        tensor: what is made of each tensor before it is copied.
+
+    Raises:
+        NotDescribable: if one is neither made of tensors nor a constant.
+    """
+    structure, named, tensors, _ = _described(args, kwargs)
+    made = [tensor(item.detach()).clone() for item in tensors]
+    return _given(args, structure, kwargs, named, _among(made, ()))
+
+
 def _told_apart(tensors: Sequence[Any]) -> list[Any]:
     """Return the tensors with a copy for each that stands there before: another call may give two."""
     seen: set[int] = set()
@@ -219,7 +239,7 @@ def _told_apart(tensors: Sequence[Any]) -> list[Any]:
     return apart
 
 
-def _named_arguments(
+def named_arguments(
     forward: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return the arguments of a call by name, where the signature names them."""
@@ -229,15 +249,30 @@ def _named_arguments(
         return {f"arg{i}": item for i, item in enumerate(args)} | dict(kwargs)
 
 
+def _lost(value: Any, was: Any, result: Any) -> Iterator[Any]:
+    """Yield what a call has changed of an argument, and has not returned."""
+    if describe(value, [], []) == was or _is_within(value, result):
+        return
+    if isinstance(value, tuple) and isinstance(was, tuple):
+        for item, structure in zip(value, was, strict=True):
+            yield from _lost(item, structure, result)
+    else:
+        yield value
+
+
 def _is_within(value: Any, result: Any) -> bool:
     """Whether a container or object is the result, or stands in it."""
+    import torch
+
     if value is result:
         return True
+    if isinstance(result, (torch.Tensor, torch.nn.Module)) or callable(result):
+        return False
     if isinstance(result, Mapping):
         return any(_is_within(value, item) for item in result.values())
     if isinstance(result, (tuple, list, deque)):
         return any(_is_within(value, item) for item in result)
-    held = vars(result) if hasattr(result, "__dict__") and not callable(result) else {}
+    held = vars(result) if hasattr(result, "__dict__") else {}
     return any(_is_within(value, item) for item in held.values())
 
 
@@ -258,7 +293,7 @@ def _assigned_buffers(model: torch.nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _left_as_it_was(model: torch.nn.Module) -> Iterator[None]:
+def left_as_it_was(model: torch.nn.Module) -> Iterator[None]:
     """Put back what the modules' attributes hold: a traced call leaves the tracer's tensors there."""
     kept = [_Kept(module) for module in model.modules()]
     try:
@@ -279,7 +314,9 @@ class _Kept:
         self.contents: list[tuple[Any, Any]] = []
         memo = set() if memo is None else memo
         for name, value in self.held.items():
-            if not (isinstance(owner, torch.nn.Module) and name in _REGISTERED):
+            if isinstance(owner, torch.nn.Module) and name in _REGISTERED:
+                self.contents.append((value, copy.copy(value)))
+            else:
                 self._note(value, memo)
 
     def _note(self, value: Any, memo: set[int]) -> None:
@@ -318,7 +355,7 @@ class _Kept:
             one.put_back()
 
 
-# What a module registers itself: never the tracer's, or put back by the exporter.
+# What a module registers itself, whose parts are noted by themselves.
 _REGISTERED = {"_parameters", "_buffers", "_modules"}
 
 
@@ -701,6 +738,7 @@ def decide(model: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, A
         decisions.lines += [line] if line not in decisions.lines else []
         return value
 
+    args, kwargs = copied(args, kwargs)
     with _reads(answer), _coins_that_never_drop(), torch.no_grad():
         twin(*args, **kwargs)
     return decisions
@@ -766,8 +804,10 @@ def _is_torchs(frame: Any) -> bool:
 
 
 def _from_the_model() -> bool:
-    """Whether what is called comes from a model's code, not from torch's own."""
+    """Whether what is called comes from a model's or a layer's code, not from torch's machinery."""
     frame = sys._getframe(2)
     while frame is not None and frame.f_code.co_filename.endswith("utils/_contextlib.py"):
         frame = frame.f_back  # type: ignore[assignment]
-    return frame is not None and not _is_torchs(frame)
+    if frame is None:
+        return False
+    return not _is_torchs(frame) or frame.f_globals.get("__name__", "").startswith("torch.nn.")

@@ -12,6 +12,7 @@ import numpy as np
 from flax import nnx
 
 from ...modules import container
+from ...modules.container import _accepts_rngs
 from ...modules._module import Frozen, NonPersistent, fork_stream
 from ..checkpoint import as_numpy, as_tensor
 from ..state_dict import load_state_dict
@@ -24,10 +25,11 @@ from .capture import (
     is_valid_for,
 )
 from .gradients import Refused, refuse_hooks_of_gradients
-from .imported import Imported, descend
+from .imported import Imported, as_call, descend
 from .leaves import layer_name, make_layer
 from .lower import Lowered, UnsupportedOperators, lower, operator_name
 from .operators import DRAWING, OPERATORS, dtype_of
+from .probing import probe, steady_seeds
 from .program import Call, Operation, Program, Value
 
 if TYPE_CHECKING:
@@ -126,6 +128,7 @@ class Importation:
         self.programs: dict[bool, dict[str, tuple[Program, ...]] | str] = {}
         self.known: dict[str, Program] = {}
         self.constants: dict[str, Any] = {}
+        self.notes: list[str] = []
 
     def run(self) -> nnx.Module:
         """Return the model as a tree of NNX modules."""
@@ -133,13 +136,14 @@ class Importation:
         if layer_name(self.model) is not None:
             return self._made()
         was = [(m, m.training) for m in self.model.modules()]
-        failures = {}
+        failures: dict[bool, Exception] = {}
         try:
             for training in (False, True):
                 self.model.train(training)
                 try:
+                    self.notes += probe(self.model, (self.args, self.kwargs), _has_wide_integers())
                     lowered = self._lowered()
-                except (UnsupportedOperators, Refused):
+                except UnsupportedOperators:
                     raise
                 except Exception as error:
                     failures[training] = error
@@ -149,15 +153,32 @@ class Importation:
         finally:
             for module, training in was:
                 module.training = training
+        self._refuse(failures)
+        self._warn()
+        return self._made()
+
+    def _refuse(self, failures: dict[bool, Exception]) -> None:
+        """Raise what keeps the model from being imported in the mode it is in, or in both."""
+        name, refused = type(self.model).__name__, failures.get(self.model.training)
+        if isinstance(refused, Refused):
+            raise Refused(f"jaxnn.from_torch: {name}: {refused}") from refused
         if len(failures) == 2:
             first = failures[False]
             if isinstance(first, NotDescribable):
                 raise first
             raise ValueError(
-                f"jaxnn.from_torch: torch.export cannot capture {type(self.model).__name__}: "
-                f"{_reason(first)}"
+                f"jaxnn.from_torch: torch.export cannot capture {name}: {_reason(first)}"
             ) from first
-        return self._made()
+        for training, error in failures.items():
+            if isinstance(error, Refused):
+                mode = "training" if training else "evaluation"
+                self.notes.append(f"it has no {mode} mode: {error}")
+
+    def _warn(self) -> None:
+        for note in dict.fromkeys(self.notes):
+            warnings.warn(
+                f"jaxnn.from_torch: {type(self.model).__name__}: {note}", stacklevel=4
+            )
 
     def _made(self) -> nnx.Module:
         result = self._make("", self.model)
@@ -166,7 +187,51 @@ class Importation:
             self._tie(result)
         self._load(result)
         self._set_modes(result)
+        self._try(result)
         return result
+
+    def _try(self, result: Any) -> None:
+        """Trace the net on the example in both modes, so that what cannot run is said now."""
+        mode = self.model.training
+        for training in (True, False):
+            if isinstance(self.programs.get(training), str):
+                continue
+            reason = self._reason_not_to_run(result, training)
+            if reason is None:
+                continue
+            name = "training" if training else "evaluation"
+            text = f"{type(self.model).__name__} cannot run in {name} mode: {reason}"
+            if training == mode or not isinstance(result, Imported):
+                raise NotImplementedError(f"jaxnn.from_torch: {text}")
+            setattr(result, "_training" if training else "_evaluation", reason)
+            warnings.warn(f"jaxnn.from_torch: {text}", stacklevel=5)
+
+    def _reason_not_to_run(self, result: Any, training: bool) -> str | None:
+        net = nnx.view(
+            result, deterministic=not training, use_running_average=not training,
+            raise_if_not_found=False,
+        )  # fmt: skip
+        graph, state = nnx.split(net)
+        args, kwargs = as_call((self.args, self.kwargs))
+        arrays, tree = jax.tree.flatten((args, kwargs))
+        leaves = [leaf for leaf in arrays if isinstance(leaf, jax.Array)]
+
+        def run(state: Any, leaves: list[Any]) -> Any:
+            given = iter(leaves)
+            values = [next(given) if isinstance(leaf, jax.Array) else leaf for leaf in arrays]
+            args, kwargs = jax.tree.unflatten(tree, values)
+            if _accepts_rngs(type(result)):
+                kwargs = {**kwargs, "rngs": jax.random.key(0)}
+            return jax.tree.leaves(nnx.merge(graph, state)(*args, **kwargs))
+
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                jax.eval_shape(run, state, leaves)
+        except Exception as error:
+            where = "; ".join(getattr(error, "__notes__", [])[:1])
+            return f"{_reason(error, 2)}{f' ({where})' if where else ''}"
+        return None
 
     # --- capturing ------------------------------------------------------------------------------
 
@@ -177,6 +242,7 @@ class Importation:
             if "data-dependent" not in str(error):
                 raise
             captured = self._capture_as_decided(error)
+        self.notes += captured.notes
         return lower(captured, self.paths, OPERATORS)
 
     def _capture_as_decided(self, reason: Exception) -> Captured:
@@ -189,10 +255,9 @@ class Importation:
         except Exception:
             raise reason from None
         lines = ", ".join(decisions.lines)
-        warnings.warn(
-            f"jaxnn.from_torch: {type(self.model).__name__} branches on the values of tensors, at "
-            f"{lines}; the imported model always takes the branches that the example takes",
-            stacklevel=5,
+        self.notes.append(
+            f"it branches on the values of tensors, at {lines}; the imported model always takes "
+            "the branches that the example takes"
         )
         return captured
 
@@ -224,7 +289,7 @@ class Importation:
         def is_leaf(module: torch.nn.Module) -> bool:
             return layer_name(module) is not None
 
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), steady_seeds():
             warnings.simplefilter("ignore")
             return _decomposed(
                 capture(self.model, args, kwargs, is_leaf, dynamic, decisions, size_one)
@@ -271,6 +336,7 @@ class Importation:
             rngs=self.rngs if self._draws(path) else None,
         )  # fmt: skip
         imported.state_version = module._version
+        imported._own_modes = _own_modes(module)
         self._add_state(path, module, imported)
         for child_name, child in module._modules.items():
             child_path = f"{path}.{child_name}" if path else child_name
@@ -405,6 +471,35 @@ class Importation:
         )
 
 
+def _own_modes(module: torch.nn.Module) -> tuple[tuple[str, bool, bool], ...]:
+    """Return the parts that a module's own `train` gives another mode than the one asked for.
+
+    Each with whether it evaluates in training and in evaluation mode; parts before wholes.
+    """
+    import torch
+
+    if type(module).train is torch.nn.Module.train and "train" not in vars(module):
+        return ()
+    was = [(part, part.training) for part in module.modules()]
+    try:
+        given = {}
+        for training in (True, False):
+            module.train(training)
+            given[training] = {path: part.training for path, part in module.named_modules()}
+    finally:
+        for part, training in was:
+            part.training = training
+    return tuple(
+        (path, not given[True][path], not given[False][path])
+        for path in reversed(given[True])
+        if (given[True][path], given[False][path]) != (True, False)
+    )
+
+
+def _has_wide_integers() -> bool:
+    return bool(jax.config.read("jax_enable_x64"))
+
+
 def _as_tuple(variants: Any) -> tuple[Program, ...]:
     return () if isinstance(variants, str) else variants
 
@@ -436,10 +531,10 @@ def _decomposed(captured: Captured) -> Captured:
     return captured
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, lines: int = 6) -> str:
     text = str(error).strip() or type(error).__name__
-    lines = [line for line in text.splitlines() if line.strip()]
-    return f"{type(error).__name__}: " + " ".join(lines[:6])[:600]
+    written = [line for line in text.splitlines() if line.strip()]
+    return f"{type(error).__name__}: " + " ".join(written[:lines])[:600]
 
 
 def _tensors(model: torch.nn.Module) -> list[tuple[str, torch.Tensor]]:

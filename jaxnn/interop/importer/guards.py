@@ -168,11 +168,21 @@ def line_of_the_model() -> str:
     """Return the innermost line at work that is neither torch's nor the importer's."""
     frame: Any = sys._getframe(1)
     while frame is not None:
-        file = frame.f_code.co_filename
-        if not any(part in file for part in _NOT_THE_MODELS):
-            return f'File "{file}", line {frame.f_lineno}, in {frame.f_code.co_name}'
+        if is_the_models(frame.f_code.co_filename):
+            return described(frame)
         frame = frame.f_back
     return "(a line that the exporter does not tell)"
+
+
+def described(frame: Any) -> str:
+    """Return a frame's present line, as Python's tracebacks write it."""
+    code = frame.f_code
+    return f'File "{code.co_filename}", line {frame.f_lineno}, in {code.co_name}'
+
+
+def is_the_models(file: str) -> bool:
+    """Whether a file is neither torch's nor the importer's."""
+    return not any(part in file for part in _NOT_THE_MODELS)
 
 
 def _is_asked() -> bool:

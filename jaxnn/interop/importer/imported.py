@@ -170,9 +170,28 @@ class Imported(Module):
         self._evaluation = evaluation
         self._tied: tuple[tuple[str, str], ...] = ()
         self._state_keys: tuple[str, ...] = ()
+        self._own_modes: tuple[tuple[str, bool, bool], ...] = ()
         self.state_version = 1
         self._stream = nnx.data(fork_stream(source, rngs, "dropout"))
         self.deterministic = False
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        # Whoever sets the mode of a tree, `train()` or `nnx.view`, does it parts first.
+        if name == "deterministic" and vars(self).get("_own_modes"):
+            self._follow(value)
+
+    def _follow(self, evaluation: bool) -> None:
+        """Give each part the mode that the original's own `train` gives it."""
+        for path, training, evaluating in self._own_modes:
+            mode = evaluating if evaluation else training
+            node = descend(self, path)
+            if node is self:
+                super().__setattr__("deterministic", mode)
+                continue
+            for flag in ("deterministic", "use_running_average"):
+                if isinstance(vars(node).get(flag), bool):
+                    vars(node)[flag] = mode
 
     def __call__(self, *args: Any, rngs: RandomSource | None = None, **kwargs: Any) -> Any:
         """Run the forward pass; what draws takes its keys from `rngs`, where given."""
@@ -220,7 +239,11 @@ class Imported(Module):
                 arguments = {name: rebuild(value, read) for name, value in step.arguments}
                 if step.operator in DRAWING:
                     arguments["draw"] = partial(self._draw_key, rngs)
-                values[step.result] = OPERATORS[step.operator](**arguments)
+                try:
+                    values[step.result] = OPERATORS[step.operator](**arguments)
+                except Exception as error:
+                    error.add_note(f"{step.operator}, which the model calls at {step.source}")
+                    raise
             elif isinstance(step, Call):
                 self._call(step, values, read, rngs)
             elif isinstance(step, Custom):
@@ -245,7 +268,11 @@ class Imported(Module):
         else:
             if rngs is not None and _accepts_rngs(type(module)):  # type: ignore[arg-type]
                 kwargs["rngs"] = rngs
-            result = module(*args, **kwargs)
+            try:
+                result = module(*args, **kwargs)
+            except Exception as error:
+                error.add_note(f"the layer {step.module} of {self._source}")
+                raise
         match(step.results, result, values, step.module)
 
     def _draw_key(self, rngs: RandomSource | None) -> jax.Array:
@@ -444,6 +471,19 @@ def realise(structure: Any) -> Any:
     if isinstance(structure, list):
         return [realise(item) for item in structure]
     return structure
+
+
+def as_call(call: tuple[tuple[Any, ...], Mapping[str, Any]]) -> tuple[Any, dict[str, Any]]:
+    """Return a call of the original as one of the import: arrays for tensors, records for objects."""
+    from ..checkpoint import as_numpy
+    from .capture import describe
+
+    tensors: list[Any] = []
+    structure = describe((call[0], dict(call[1])), tensors, [])
+    args, kwargs = realise(
+        rebuild(structure, lambda v: jnp.asarray(as_numpy(tensors[int(v.name)].detach())))
+    )
+    return args, kwargs
 
 
 @cache
