@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import copy
 import inspect
+import io
+import logging
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stderr
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -181,7 +183,7 @@ def capture(
         for context in (
             left_as_it_was(model), _traced(model, is_leaf, records), _gradient_marks(),
             _masks_as_they_are(), noted_origins(origins), marked_gradients(recorder),
-            _config.patch(backed_size_oblivious=size_one and dynamic_batch),
+            _config.patch(backed_size_oblivious=size_one and dynamic_batch), _quietly(),
         ):  # fmt: skip
             stack.enter_context(context)
         if decisions is not None:
@@ -697,6 +699,22 @@ def _gradient_marks() -> Iterator[None]:
     finally:
         for owner, name, original in patched:
             setattr(owner, name, original)
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Keep the exporter's graphs and logs from the terminal: what is wrong is raised."""
+    names = [name for name in logging.root.manager.loggerDict if name.startswith("torch")]
+    loggers = [logging.getLogger(name) for name in names]
+    disabled = [logger.disabled for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.disabled = True
+        with redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        for logger, was in zip(loggers, disabled, strict=True):
+            logger.disabled = was
 
 
 @contextmanager

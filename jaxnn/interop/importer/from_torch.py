@@ -123,6 +123,7 @@ class Importation:
     ) -> None:
         self.model, self.args, self.kwargs = model, args, kwargs
         self.rngs, self.dynamic_batch = rngs, dynamic_batch
+        self.name = type(model).__name__
         self.paths = _names(model)
         self.tied = _tied(model)
         self.programs: dict[bool, dict[str, tuple[Program, ...]] | str] = {}
@@ -141,7 +142,8 @@ class Importation:
             for training in (False, True):
                 self.model.train(training)
                 try:
-                    self.notes += probe(self.model, (self.args, self.kwargs), _has_wide_integers())
+                    found = probe(self.model, (self.args, self.kwargs), _has_wide_integers())
+                    self.notes += [f"{self.name}: {note}" for note in found]
                     lowered = self._lowered()
                 except UnsupportedOperators:
                     raise
@@ -159,26 +161,24 @@ class Importation:
 
     def _refuse(self, failures: dict[bool, Exception]) -> None:
         """Raise what keeps the model from being imported in the mode it is in, or in both."""
-        name, refused = type(self.model).__name__, failures.get(self.model.training)
+        refused = failures.get(self.model.training)
         if isinstance(refused, Refused):
-            raise Refused(f"jaxnn.from_torch: {name}: {refused}") from refused
+            raise Refused(f"jaxnn.from_torch: {self.name}: {refused}") from refused
         if len(failures) == 2:
             first = failures[False]
             if isinstance(first, NotDescribable):
                 raise first
             raise ValueError(
-                f"jaxnn.from_torch: torch.export cannot capture {name}: {_reason(first)}"
+                f"jaxnn.from_torch: torch.export cannot capture {self.name}: {_reason(first)}"
             ) from first
         for training, error in failures.items():
             if isinstance(error, Refused):
                 mode = "training" if training else "evaluation"
-                self.notes.append(f"it has no {mode} mode: {error}")
+                self.notes.append(f"{self.name} has no {mode} mode: {error}")
 
     def _warn(self) -> None:
         for note in dict.fromkeys(self.notes):
-            warnings.warn(
-                f"jaxnn.from_torch: {type(self.model).__name__}: {note}", stacklevel=4
-            )
+            warnings.warn(f"jaxnn.from_torch: {note}", stacklevel=4)
 
     def _made(self) -> nnx.Module:
         result = self._make("", self.model)
@@ -200,7 +200,7 @@ class Importation:
             if reason is None:
                 continue
             name = "training" if training else "evaluation"
-            text = f"{type(self.model).__name__} cannot run in {name} mode: {reason}"
+            text = f"{self.name} cannot run in {name} mode: {reason}"
             if training == mode or not isinstance(result, Imported):
                 raise NotImplementedError(f"jaxnn.from_torch: {text}")
             setattr(result, "_training" if training else "_evaluation", reason)
@@ -242,7 +242,7 @@ class Importation:
             if "data-dependent" not in str(error):
                 raise
             captured = self._capture_as_decided(error)
-        self.notes += captured.notes
+        self.notes += [f"{self.name}: {note}" for note in captured.notes]
         return lower(captured, self.paths, OPERATORS)
 
     def _capture_as_decided(self, reason: Exception) -> Captured:
@@ -256,8 +256,8 @@ class Importation:
             raise reason from None
         lines = ", ".join(decisions.lines)
         self.notes.append(
-            f"it branches on the values of tensors, at {lines}; the imported model always takes "
-            "the branches that the example takes"
+            f"{self.name} branches on the values of tensors, at {lines}; the imported model always "
+            "takes the branches that the example takes"
         )
         return captured
 
