@@ -13,6 +13,9 @@ from .porting.parity import PortError as PortError
 from .porting.parity import check_port as check_port
 from .porting.parity import load_port as load_port
 from .porting.port import port as port
+from .proof.evidence import Evidence as Evidence
+from .proof.evidence import ImportDeparts as ImportDeparts
+from .proof.evidence import evidence as evidence
 from .state_dict import LoadReport as LoadReport
 from .state_dict import load_state_dict as load_state_dict
 from .state_dict import state_dict as state_dict

@@ -15,6 +15,7 @@ from ...modules import container
 from ...modules.container import _accepts_rngs
 from ...modules._module import Frozen, NonPersistent, fork_stream
 from ..checkpoint import as_numpy, as_tensor
+from ..proof.evidence import Check, check_import
 from ..state_dict import load_state_dict
 from .capture import (
     Captured,
@@ -43,6 +44,7 @@ def from_torch(
     *,
     rngs: nnx.Rngs | None = None,
     dynamic_batch: bool = True,
+    check: Check = True,
 ) -> nnx.Module:
     """Return the Flax NNX module that a PyTorch model is.
 
@@ -59,6 +61,10 @@ def from_torch(
             training mode that draws needs `rngs`.
         dynamic_batch: whether the leading dimension of every argument may differ from that of the
             example, where the model allows it.
+        check: whether the import proves itself before it is returned: outputs, gradients and
+            buffers are compared with the original's, in both modes, on the example and on another
+            input. "report" warns where True raises. `jaxnn.interop.evidence(net)` says what was
+            compared.
 
     Returns:
         A module that is called as the original is, in the original's mode; a torch.nn layer becomes
@@ -70,7 +76,8 @@ def from_torch(
         NotImplementedError: if the model uses operators that have no counterpart; all of them are
             listed, each with the line of the model that calls it.
         ValueError: if torch.export cannot capture the model, with its reason; the usual one is a
-            branch that depends on the values of a tensor.
+            branch that depends on the values of a tensor. `jaxnn.interop.ImportDeparts`, a
+            ValueError, if the import departs from the original.
 
     Source: torch.export.
 
@@ -91,7 +98,8 @@ def from_torch(
     args = tuple(example_args) if isinstance(example_args, (tuple, list)) else (example_args,)
     args = tuple(tensor_of(value) for value in args)
     kwargs = {name: tensor_of(value) for name, value in (example_kwargs or {}).items()}
-    return Importation(module, args, kwargs, rngs, dynamic_batch).run()
+    net = Importation(module, args, kwargs, rngs, dynamic_batch).run()
+    return check_import(net, module, args, kwargs, check)
 
 
 def imported_torch() -> Any:

@@ -1,0 +1,240 @@
+"""The arguments of a call, for both sides, and other arguments that are as good."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from ..checkpoint import as_numpy, as_tensor
+from ..importer.capture import _described, _given
+from ..importer.imported import Imported, bind, realise
+from ..importer.program import Body, Value, rebuild
+
+if TYPE_CHECKING:
+    import torch
+
+# How many of each dimension there are in another input; small, so that it costs little.
+BATCH = 3
+
+Shape = tuple[int | None, ...]
+
+
+@dataclass(frozen=True)
+class Call:
+    """The arguments of a call: nested as they are, with their tensors apart.
+
+    Attributes:
+        args: the positional arguments, as they were given.
+        kwargs: those by name.
+        structure: what the first are made of, with a Value for each tensor.
+        named: what the others are made of.
+        places: which of the tensors each Value is: the same tensor may be given twice.
+        tensors: the distinct tensors.
+    """
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    structure: Any
+    named: dict[str, Any]
+    places: tuple[int, ...]
+    tensors: tuple[torch.Tensor, ...]
+
+    @staticmethod
+    def of(args: Any, kwargs: Mapping[str, Any] | None = None) -> Call:
+        """Return a call; arrays of JAX and NumPy among the arguments become tensors."""
+        args = args if isinstance(args, tuple) else (args,)
+        args, options = _with_tensors(args), _with_tensors(dict(kwargs or {}))
+        structure, named, found, _ = _described(args, options)
+        distinct = list({id(tensor): tensor for tensor in found}.values())
+        position = {id(tensor): index for index, tensor in enumerate(distinct)}
+        places = tuple(position[id(tensor)] for tensor in found)
+        return Call(args, options, structure, named, places, tuple(distinct))
+
+    def in_torch(self, tensors: Sequence[torch.Tensor]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return the arguments for the original, of these tensors."""
+
+        def chosen(value: Value) -> Any:
+            return tensors[self.places[int(value.name)]]
+
+        args, kwargs = _given(self.args, self.structure, self.kwargs, self.named, chosen)
+        return tuple(args), kwargs
+
+    def in_jax(self, arrays: Sequence[jax.Array]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return the arguments for the port, of these arrays."""
+
+        def chosen(value: Value) -> Any:
+            return arrays[self.places[int(value.name)]]
+
+        args = tuple(realise(rebuild(item, chosen)) for item in self.structure)
+        return args, {name: realise(rebuild(item, chosen)) for name, item in self.named.items()}
+
+    def arrays(self) -> list[jax.Array]:
+        """Return the tensors as arrays of JAX."""
+        return [jnp.asarray(as_numpy(tensor.detach())) for tensor in self.tensors]
+
+    def widened(self) -> Call:
+        """Return the call with its floating-point tensors in float64, complex ones alike."""
+        return replace(self, tensors=tuple(map(widened, self.tensors)))
+
+
+def widened(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a tensor of floats in float64, a complex one in complex128, others as they are."""
+    import torch
+
+    if tensor.is_complex():
+        return tensor.to(torch.complex128)
+    return tensor.double() if tensor.is_floating_point() else tensor
+
+
+def _with_tensors(value: Any) -> Any:
+    import numpy as np
+
+    if isinstance(value, (np.ndarray, jax.Array)):
+        return as_tensor(value)
+    if isinstance(value, dict):
+        return {name: _with_tensors(item) for name, item in value.items()}
+    if type(value) in (tuple, list):
+        return type(value)(map(_with_tensors, value))
+    return value
+
+
+# --- other inputs ---------------------------------------------------------------------------------
+
+
+def other_calls(call: Call, shapes: Sequence[Shape]) -> Iterator[tuple[str, list[Call]]]:
+    """Yield calls that the model may take as well, those that prove the most first.
+
+    They come by sizes, each with what it is called; the first of them have the freest values, the
+    last values of the example itself. The values are drawn from those of the example: floats keep
+    their scale and their signs, integers and booleans are among those that occur, so that what
+    holds for the example (ids in range, nothing negative) holds for them.
+
+    Args:
+        call: the example.
+        shapes: of each of its tensors the shape that the port takes, None for a dimension that may
+            differ. Dimensions that are equal in the example stay equal.
+    """
+    seen = set()
+    for sizes in _sizes(call, shapes):
+        wanted = [
+            _resized(tuple(tensor.shape), shape, sizes)
+            for tensor, shape in zip(call.tensors, shapes, strict=True)
+        ]
+        if tuple(wanted) not in seen:
+            seen.add(tuple(wanted))
+            calls = [_filled(call, wanted, kind) for kind in ("elements", "rows", "same")]
+            yield _name(call, wanted), calls
+
+
+def _resized(shape: tuple[int, ...], free: Shape, sizes: Mapping[int, int]) -> tuple[int, ...]:
+    pairs = zip(shape, free, strict=True)
+    return tuple(sizes.get(n, n) if wanted is None else n for n, wanted in pairs)
+
+
+def _sizes(call: Call, shapes: Sequence[Shape]) -> Iterator[dict[int, int]]:
+    """Yield new sizes by old ones: of all free dimensions, of leading ones, of none."""
+    pairs = list(zip(call.tensors, shapes, strict=True))
+    leading = dict.fromkeys(t.shape[0] for t, shape in pairs if shape and shape[0] is None)
+    inner = {
+        n for t, s in pairs for n, free in zip(t.shape[1:], s[1:], strict=True) if free is None
+    }
+    batches = {n: BATCH if n != BATCH else BATCH + 1 for n in leading}
+    if len(leading) > 1:  # of which some may be multiples of others
+        batches = {n: 2 * n for n in leading}
+    yield {**{n: n + 1 for n in inner}, **batches}
+    yield batches
+    yield {n: BATCH if n != BATCH else BATCH + 1 for n in list(leading)[:1]}
+    yield {n: 2 * n for n in leading}
+    yield {}
+
+
+def _name(call: Call, wanted: Sequence[tuple[int, ...]]) -> str:
+    changed = [
+        f"{tuple(tensor.shape)} → {shape}"
+        for tensor, shape in zip(call.tensors, wanted, strict=True) if tuple(tensor.shape) != shape
+    ]  # fmt: skip
+    more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+    return f"another input, {changed[0]}{more}" if changed else "another input of the same shapes"
+
+
+def _filled(call: Call, wanted: Sequence[tuple[int, ...]], kind: str) -> Call:
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    tensors = [
+        _values(tensor.detach().cpu(), shape, kind, generator).to(tensor.device)
+        for tensor, shape in zip(call.tensors, wanted, strict=True)
+    ]
+    return replace(call, tensors=tuple(tensors))
+
+
+def _values(
+    tensor: torch.Tensor, shape: tuple[int, ...], kind: str, generator: torch.Generator
+) -> torch.Tensor:
+    """Return a tensor of `shape` made of the values of `tensor`."""
+    import torch
+
+    for axis, size in enumerate(shape):
+        index = torch.arange(size) % max(tensor.shape[axis], 1)
+        tensor = tensor.index_select(axis, index)
+    if kind == "same" or not tensor.numel():
+        return tensor.clone()
+    is_number = tensor.is_floating_point() or tensor.is_complex()
+    if kind == "rows" or tensor.dtype == torch.bool or not bool(tensor.isfinite().all()):
+        if tensor.ndim > 1:
+            rows = torch.randint(tensor.shape[0], (tensor.shape[0],), generator=generator)
+            tensor = tensor[rows]
+    elif is_number and not bool(tensor.any()):
+        tensor = tensor + torch.randn(shape, generator=generator).to(tensor.dtype)
+    else:
+        picked = torch.randint(tensor.numel(), shape, generator=generator)
+        tensor = tensor.reshape(-1)[picked]
+    if is_number:
+        tensor = tensor * (0.5 + 0.5 * torch.rand(shape, generator=generator)).to(tensor.dtype)
+    return tensor.clone()
+
+
+def free_shapes(net: nnx.Module, call: Call) -> list[Shape]:
+    """Return the shapes that an import takes, None for what may differ; a leading one elsewhere."""
+    leading: list[Shape] = [(None, *t.shape[1:]) if t.ndim else () for t in call.tensors]
+    if not isinstance(net, Imported):
+        return leading
+    arrays = call.arrays()
+    args, kwargs = call.in_jax(arrays)
+    found: list[Shape] | None = None
+    for programs in (net._evaluation, net._training):
+        if isinstance(programs, str) or not programs:
+            continue
+        shapes = _shapes(net._source, programs[0].body, args, kwargs, arrays)
+        pairs = [shapes] if found is None else [found, shapes]
+        found = [
+            _common(both, array.shape)
+            for both, array in zip(zip(*pairs, strict=True), arrays, strict=True)
+        ]
+    return leading if found is None else found
+
+
+def _shapes(
+    name: str, body: Body, args: Any, kwargs: Any, arrays: Sequence[jax.Array]
+) -> list[Shape]:
+    """Return the shapes that a program takes for each of the arrays of a call."""
+    values: dict[str, Any] = {}
+    bind(name, body, args, kwargs, values)
+    named = dict(body.shapes)
+    return [
+        _common([named[key] for key in named if values.get(key) is array], array.shape)
+        for array in arrays
+    ]
+
+
+def _common(shapes: Sequence[Shape], actual: tuple[int, ...]) -> Shape:
+    """Return the shape in which a dimension is free that is free in all."""
+    return tuple(
+        None if shapes and all(shape[axis] is None for shape in shapes) else size
+        for axis, size in enumerate(actual)
+    )

@@ -1,0 +1,664 @@
+"""An import proves itself: it is compared with the original before it is returned."""
+
+from __future__ import annotations
+
+import copy
+import random
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from rich.console import Console
+from rich.table import Table
+
+from ..importer.imported import Imported
+from .calls import Call, free_shapes, other_calls, widened
+from .differences import Difference, is_rounding
+from .drawing import CannotFix, fix_streams
+from .modules import output_differences, outputs_of_flax, outputs_of_torch
+from .outcomes import (
+    Outcome,
+    Traced,
+    differences,
+    of_flax,
+    of_torch,
+    variables_of,
+    with_steady_coins,
+)
+
+if TYPE_CHECKING:
+    import torch
+
+Check = bool | Literal["report"]
+
+# Parameters up to which what departs is judged in float64 too, which takes copies of that width.
+LARGEST_IN_FLOAT64 = 2**27
+# Bytes of parameters up to which each run has a copy of its own; beyond, runs share one.
+LARGEST_COPIED = 2**28
+_MODES = {"evaluation": False, "training": True}
+_THE_EXAMPLE = "the example"
+
+
+class ImportDeparts(ValueError):
+    """An imported model that gives something else than the original.
+
+    Attributes:
+        evidence: what was compared, what departs among it.
+    """
+
+    def __init__(self, message: str, evidence: Evidence) -> None:
+        super().__init__(message)
+        self.evidence = evidence
+
+    def __reduce__(self) -> Any:
+        return type(self), (str(self), self.evidence)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One call, in the original and in the import.
+
+    Attributes:
+        mode: "evaluation" or "training".
+        input: which: the example, or another and how it differs.
+        outputs: how many arrays the results hold.
+        gradients: how many gradients were compared, of parameters and inputs.
+        buffers: how many buffers the call changed.
+        relative: by kind ("output", "gradient", "buffer") the largest relative difference.
+        departs: the names of what departs, with the kind of each.
+        judged: the names of what was judged in float64, where float32 differed by rounding.
+        why_not: why nothing was compared, in words; "" if it was.
+    """
+
+    mode: str
+    input: str
+    outputs: int = 0
+    gradients: int = 0
+    buffers: int = 0
+    relative: Mapping[str, float] = field(default_factory=dict)
+    departs: tuple[tuple[str, str], ...] = ()
+    judged: tuple[str, ...] = ()
+    why_not: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What of an import was compared with the original, and how close it came.
+
+    It prints as a table. It is compared and hashed by identity, so that it costs nothing where NNX
+    compares modules.
+
+    Attributes:
+        rows: the calls that were compared.
+        notes: what could not be compared, or was compared in a way of its own, and why.
+    """
+
+    rows: tuple[Compared, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing departs."""
+        return not any(row.departs for row in self.rows)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Evidence:
+        return self
+
+    def __copy__(self) -> Evidence:
+        return self
+
+    def table(self) -> Table:
+        """Return the calls as a table of rich."""
+        table = Table("mode", "input", "outputs", "gradients", "state", "")
+        for row in self.rows:
+            cells = [
+                _cell(count, row.relative.get(kind))
+                for count, kind in (
+                    (row.outputs, "output"), (row.gradients, "gradient"), (row.buffers, "buffer"),
+                )
+            ]  # fmt: skip
+            verdict = "[red]departs[/red]" if row.departs else "ok"
+            table.add_row(row.mode, row.input, *cells, "not compared" if row.why_not else verdict)
+        return table
+
+    def lines(self) -> list[str]:
+        """Return in words what the table does not say."""
+        reasons = [f"{row.mode}, {row.input}: {row.why_not}" for row in self.rows if row.why_not]
+        judged = sorted({name for row in self.rows for name in row.judged})
+        if judged:
+            reasons.append(f"judged in float64, since float32 rounds them: {_some(judged)}")
+        return [*reasons, *self.notes]
+
+    def __str__(self) -> str:
+        console = Console(width=100, color_system=None)
+        with console.capture() as capture:
+            console.print(self.table())
+            for line in self.lines():
+                console.print(line, markup=False, highlight=False)
+        return capture.get()
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as JSON, for `from_json`."""
+        return {"rows": [asdict(row) for row in self.rows], "notes": list(self.notes)}
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> Evidence:
+        """Return what `as_json` wrote.
+
+        Raises:
+            KeyError: if it is damaged.
+            TypeError: if it is damaged.
+        """
+        rows = [
+            Compared(**{
+                **row,
+                "departs": tuple((name, kind) for name, kind in row["departs"]),
+                "judged": tuple(row["judged"]),
+            })
+            for row in value["rows"]
+        ]  # fmt: skip
+        return Evidence(tuple(rows), tuple(value["notes"]))
+
+
+def _cell(count: int, relative: float | None) -> str:
+    return f"{count} within {relative:.0e}" if count and relative is not None else str(count or "")
+
+
+def _some(names: Sequence[str], limit: int = 6) -> str:
+    return ", ".join(names[:limit]) + (", ..." if len(names) > limit else "")
+
+
+def evidence(net: nnx.Module) -> Evidence:
+    """Return what of an imported model was compared with the original.
+
+    Args:
+        net: what `from_torch` or `load_port` returned, or a copy of it.
+
+    Returns:
+        The evidence; print it to see a table.
+
+    Raises:
+        ValueError: if there is none.
+
+    Source: jaxnn.
+
+    Example:
+        >>> import jaxnn
+        >>> import torch
+        >>> net = jaxnn.from_torch(torch.nn.Linear(3, 2), torch.ones(1, 3))
+        >>> evidence = jaxnn.interop.evidence(net)
+        >>> evidence.ok, [(row.mode, row.gradients) for row in evidence.rows]
+        (True, [('evaluation', 3), ('training', 3), ('evaluation', 3), ('training', 3)])
+    """
+    found = getattr(net, "_evidence", None)
+    if not isinstance(found, Evidence):
+        raise ValueError(
+            f"{type(net).__name__} carries no evidence: it was not imported by jaxnn.from_torch, "
+            "or with check=False"
+        )
+    return found
+
+
+def check_import(
+    net: nnx.Module, module: torch.nn.Module, args: Any, kwargs: Mapping[str, Any], check: Check
+) -> nnx.Module:
+    """Return `net` with the evidence that it is `module`.
+
+    Args:
+        net: the import.
+        module: the original.
+        args: the positional arguments of the example.
+        kwargs: those by name.
+        check: what to do where it departs: raise (True), or warn ("report").
+
+    Raises:
+        ImportDeparts: if it departs, unless `check` is "report".
+        ValueError: if `check` is something else.
+    """
+    if check not in (True, False, "report"):
+        raise ValueError(
+            f'jaxnn.from_torch: `check` must be True, False or "report", got {check!r}'
+        )
+    if check is False:
+        return net
+    found, departure = Comparing(net, module, Call.of(args, kwargs)).run()
+    net._evidence = found  # type: ignore[attr-defined]
+    if departure:
+        message = (
+            f"jaxnn.from_torch: the import of {type(module).__name__} departs from the original "
+            f"{departure}. jaxnn.verify compares it module by module, where it is imported with "
+            'check=False; check="report" warns, and goes on all the same'
+        )
+        if check != "report":
+            raise ImportDeparts(message, found)
+        warnings.warn(message, stacklevel=3)
+    return net
+
+
+@dataclass
+class _Run:
+    """One call, what the original gives, and the import's run of it."""
+
+    mode: str
+    input: str
+    call: Call
+    wanted: Outcome
+    traced: Any = None
+
+
+class _Departs(Exception):
+    """The import departs, at this run, in what is said."""
+
+    def __init__(self, run: _Run, text: str) -> None:
+        super().__init__(text)
+        self.run = run
+
+
+class Comparing:
+    """An import beside its original: what has been compared so far.
+
+    Args:
+        net: the import.
+        module: the original; neither is changed.
+        example: the example that it was imported with.
+    """
+
+    def __init__(self, net: nnx.Module, module: torch.nn.Module, example: Call) -> None:
+        self.net, self.module, self.example = net, module, example
+        self.rows: list[Compared] = []
+        self.notes: list[str] = []
+        self.model: Any = None
+        self.port: Any = None
+
+    def run(self) -> tuple[Evidence, str]:
+        """Compare until something departs; return the evidence, and in words what departs."""
+        tensors = [*self.module.parameters(), *self.module.buffers(), *self.example.tensors]
+        departure = ""
+        if any(tensor.is_meta for tensor in tensors):
+            self.notes.append("nothing was compared: what is on torch's meta device has no values")
+        else:
+            is_wide = any(str(tensor.dtype) in _WIDE for tensor in tensors)
+            with _as_it_was(), jax.enable_x64(is_wide or jax.config.read("jax_enable_x64")):
+                departure = self._compared()
+        return Evidence(tuple(self.rows), tuple(dict.fromkeys(self.notes))), departure
+
+    def _compared(self) -> str:
+        try:
+            self._copy()
+        except Exception as error:
+            self.notes.append(f"nothing was compared: the model cannot be copied: {_told(error)}")
+            return ""
+        self._move()
+        try:
+            for run in self._traced_runs():
+                self._compare(run)
+        except _Departs as departure:
+            run = departure.run
+            return f"in {run.mode} mode, on {run.input}: {departure}"
+        return ""
+
+    # --- the original ---------------------------------------------------------------------------
+
+    def _copy(self) -> None:
+        self.model, self.port = copied(self.module), nnx.clone(self.net)
+        fix_streams(self.port)
+
+    def _move(self) -> None:
+        """Move parameters and statistics from where they hide errors, if the model bears it."""
+        deltas = _deltas(self.model)
+        if not deltas:
+            return
+        before = self._runs(_THE_EXAMPLE, self.example, noted=False)
+        _move(self.model, self.port, deltas)
+        after = self._runs(_THE_EXAMPLE, self.example, noted=False)
+        if len(before) != len(after) or not all(map(_tells_as_much, before, after)):
+            self._copy()
+
+    def _runs(self, name: str, call: Call, noted: bool = True) -> list[_Run]:
+        """Return what the original gives in each mode, and note where it gives nothing."""
+        runs = []
+        for mode in _MODES:
+            try:
+                runs.append(_Run(mode, name, call, self._original(self.model, call, mode)))
+            except Exception as error:
+                is_drawing = isinstance(error, CannotFix)
+                why = str(error) if is_drawing else f"the original raises {_told(error)}"
+                if noted:
+                    self.rows.append(Compared(mode, name, why_not=why))
+        return runs
+
+    @staticmethod
+    def _original(model: torch.nn.Module, call: Call, mode: str) -> Outcome:
+        def run() -> Outcome:
+            return of_torch(_twin(model, mode), call)
+
+        outcome = run()
+        # A branch on a single random number goes one way in the import.
+        return with_steady_coins(run) if outcome.drawn and outcome.reads else outcome
+
+    # --- what is run ----------------------------------------------------------------------------
+
+    def _traced_runs(self) -> list[_Run]:
+        """Return the calls to compare, compiled: both modes on the example, and on another input.
+
+        Gradients take most of the time: they are those of evaluation mode on the example, and those
+        of training mode on the other input. Where the modes are one program, it runs once.
+
+        Raises:
+            _Departs: if the import refuses its example.
+        """
+        example = self._runs(_THE_EXAMPLE, self.example)
+        agree = self._modes_agree(example)
+        others = self._others(example, agree)
+        in_training = any(run.mode == "training" for run in others)
+        taken = []
+        for run in example:
+            try:
+                if run.traced is None:
+                    self._trace(run, gradients=run.mode == "evaluation" or not in_training)
+            except Exception as error:
+                told = _told(error)
+                self.rows.append(Compared(run.mode, run.input, why_not=f"the import: {told}"))
+                if not (isinstance(error, ValueError) and "cannot run in" in told):
+                    raise _Departs(run, f"the import raises {told}") from error
+            else:
+                taken.append(run)
+        runs = [*taken, *others]
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(Traced.compile, {id(run.traced): run.traced for run in runs}.values()))
+        return runs
+
+    def _trace(self, run: _Run, gradients: bool) -> None:
+        shapes = [output.shape for output in run.wanted.outputs]
+        port = _in_mode(self.port, run.mode)
+        run.traced = Traced.of(port, run.call, gradients=gradients, shapes=shapes)
+
+    def _modes_agree(self, example: list[_Run]) -> bool:
+        """Whether both modes are one program; the example's runs are traced then."""
+        if len(example) < len(_MODES) or not _may_agree(self.port):
+            return False
+        try:
+            for run in example:
+                self._trace(run, gradients=True)
+            one, other = (run.traced for run in example)
+            agree = one.text is not None and one.text == other.text
+        except Exception:  # which is met again
+            agree = False
+        for run in example:
+            run.traced = example[0].traced if agree else None
+        return agree
+
+    def _others(self, example: list[_Run], agree: bool) -> list[_Run]:
+        """Return the runs on another input: of other sizes where the import takes them."""
+        evaluates = any(run.mode == "evaluation" for run in example)
+        rows, self.rows = self.rows, []
+        runs: list[_Run] = []
+        name = ""
+        for name, calls in other_calls(self.example, free_shapes(self.port, self.example)):
+            runs = self._telling_runs(name, calls, example) if example else []
+            try:
+                for run in runs:
+                    if agree and run is not runs[0]:
+                        run.traced = runs[0].traced
+                    else:
+                        self._trace(run, agree or run.mode == "training" or not evaluates)
+            except Exception as error:
+                why = f"the import refuses it: {_told(error)}"
+                self.rows += [Compared(one.mode, name, why_not=why) for one in runs]
+                runs = []
+            if runs:
+                break
+        # What of these sizes could not be run is of no interest where others could.
+        failed = [] if "→" in name and runs else self.rows[: len(_MODES)]
+        self.rows = [*rows, *failed]
+        return runs
+
+    def _telling_runs(self, name: str, calls: list[Call], example: list[_Run]) -> list[_Run]:
+        """Return what the original gives on the first call that tells as much as the example."""
+        modes = [run.mode for run in example]
+        runs: list[_Run] = []
+        for call in calls:
+            rows = len(self.rows)
+            runs = [run for run in self._runs(name, call) if run.mode in modes]
+            if len(runs) == len(example) and all(map(_tells_as_much, example, runs)):
+                return runs
+            if call is not calls[-1]:
+                del self.rows[rows:]
+        for run in runs:
+            lines = ", ".join(sorted({line for line, _ in run.wanted.reads}))
+            other = f"other branches than on the example, at {lines}"
+            why = (
+                f"the original takes {other}" if lines else "the original's results are not finite"
+            )
+            self.rows.append(Compared(run.mode, name, why_not=why))
+        return []
+
+    # --- comparing ------------------------------------------------------------------------------
+
+    def _compare(self, run: _Run) -> None:
+        """Compare one call.
+
+        Raises:
+            _Departs: if it departs.
+        """
+        got = run.traced.outcome()
+        try:
+            found = differences(run.wanted, got)
+        except ValueError as error:
+            raise _Departs(run, str(error)) from None
+        departs = [d for d in found if not d.agrees]
+        judged: tuple[str, ...] = ()
+        if departs:
+            rounded = self._rounded(run, departs)
+            judged = tuple(d.name for d in rounded)
+            departs = [d for d in departs if d not in rounded]
+        self.rows.append(_row(run, found, departs, judged))
+        if run.wanted.why_no_gradients:
+            self.notes.append(f"{run.mode}: {run.wanted.why_no_gradients}")
+        if run.wanted.drawn:
+            drawn = ", ".join(sorted(set(run.wanted.drawn)))
+            self.notes.append(f"{run.mode}: random numbers ({drawn}) are fixed on both sides")
+        if departs:
+            raise _Departs(run, self._told(run, departs))
+
+    def _rounded(self, run: _Run, departs: list[Difference]) -> list[Difference]:
+        """Return those differences that are of rounding: both sides are converted to float64."""
+        size = sum(p.numel() for p in self.model.parameters())
+        if size > LARGEST_IN_FLOAT64 or not all(np.isfinite(d.error) for d in departs):
+            return []
+        wide = run.call.widened()
+        try:
+            with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
+                model = copied(self.model)._apply(widened)
+                wanted = self._original(model, wide, run.mode)
+                got = of_flax(_in_float64(_in_mode(self.port, run.mode)), wide)
+                found = {(d.name, d.kind): d for d in differences(wanted, got)}
+        except Exception:  # a model may insist on a dtype
+            return []
+        return [
+            d for d in departs
+            if (d.name, d.kind) in found and is_rounding(d, found[d.name, d.kind])
+        ]  # fmt: skip
+
+    def _told(self, run: _Run, departs: list[Difference]) -> str:
+        """Return in words which module departs first, and in what."""
+        rows: list[tuple[str, int, Difference]] = []
+        with suppress(Exception):  # a model may run as a whole alone
+            wanted = outputs_of_torch(_twin(self.model, run.mode), run.call)
+            got = outputs_of_flax(_in_mode(self.port, run.mode), run.call)
+            rows = output_differences(wanted, got)[0]
+        kinds = {name: type(module).__name__ for name, module in self.model.named_modules()}
+        first = next(((name, call, d) for name, call, d in rows if not d.agrees), None)
+        if first is not None and any(d.kind == "output" for d in departs):
+            name, call, found = first
+            again = f", at its call {call}," if call else ""
+            return f"{_module(name, kinds)}{again} is the first to depart: {_off(found, 'output')}"
+        # A wrong gradient shows in all that stands before the fault, so that the last is nearest.
+        order = {name: index for index, (name, _, _) in enumerate(rows)}
+        worst = max(
+            departs,
+            key=lambda d: (
+                d.kind == "output", d.kind == "gradient", order.get(d.name.rpartition(".")[0], -1)
+            ),
+        )  # fmt: skip
+        what = worst.name if worst.kind == "output" else f"{worst.kind} {worst.name}"
+        if worst.kind == "gradient":
+            what = f"gradient of {worst.name}"
+        more = f" (and {len(departs) - 1} more)" if len(departs) > 1 else ""
+        owner = worst.name.rpartition(".")[0]
+        return f"{_module(owner, kinds)} is the first to depart: {_off(worst, what)}{more}"
+
+
+def _module(name: str, kinds: Mapping[str, str]) -> str:
+    return f"module {name} ({kinds[name]})" if name in kinds and name else "the model itself"
+
+
+def _off(found: Difference, what: str) -> str:
+    if np.isnan(found.error):
+        return f"its {what} has another shape, or is not finite elsewhere"
+    return f"its {what} is off by {found.relative:.1e} of the scale"
+
+
+def _row(
+    run: _Run, found: list[Difference], departs: list[Difference], judged: tuple[str, ...]
+) -> Compared:
+    relative = {}
+    for kind in _KINDS:
+        some = [d.relative for d in found if d.kind == kind and d.name not in judged]
+        if some:
+            relative[kind] = max(some, key=lambda value: np.inf if np.isnan(value) else value)
+    outputs, gradients, buffers = (sum(d.kind == kind for d in found) for kind in _KINDS)
+    names = tuple((d.name, d.kind) for d in departs)
+    return Compared(run.mode, run.input, outputs, gradients, buffers, relative, names, judged)
+
+
+def _tells_as_much(example: _Run, run: _Run) -> bool:
+    """Whether a run takes the branches of the example, and is finite if that is."""
+    same = [value for _, value in run.wanted.reads] == [value for _, value in example.wanted.reads]
+    return same and (run.wanted.is_finite or not example.wanted.is_finite)
+
+
+_KINDS = ("output", "gradient", "buffer")
+_WIDE = ("torch.float64", "torch.complex128")
+
+
+def _told(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}"[:400]
+
+
+# --- copies ---------------------------------------------------------------------------------------
+
+
+def copied(model: torch.nn.Module) -> torch.nn.Module:
+    """Return a copy of a model, tensors that it keeps from a computation among it."""
+    import torch
+
+    kept: dict[int, Any] = {
+        id(value): value.detach().clone()
+        for module in model.modules()
+        for value in (*vars(module).values(), *module._buffers.values())
+        if isinstance(value, torch.Tensor) and not value.is_leaf
+    }
+    return copy.deepcopy(model, kept)
+
+
+def _twin(model: torch.nn.Module, mode: str) -> torch.nn.Module:
+    """Return a copy in a mode; of a large model all copies have the same parameters."""
+    parameters = list(model.parameters())
+    is_large = sum(p.numel() * p.element_size() for p in parameters) > LARGEST_COPIED
+    twin = copy.deepcopy(model, {id(p): p for p in parameters} if is_large else {})
+    return twin.train(_MODES[mode])
+
+
+def _in_mode(net: nnx.Module, mode: str) -> nnx.Module:
+    port: Any = net
+    if _MODES[mode]:
+        port.train()
+    else:
+        port.eval()
+    return net
+
+
+def _in_float64(net: nnx.Module) -> nnx.Module:
+    """Return a copy whose numbers are of double width."""
+
+    def wide(value: Any) -> Any:
+        if jnp.issubdtype(value.dtype, jnp.complexfloating):
+            return value.astype(jnp.complex128)
+        return value.astype(jnp.float64) if jnp.issubdtype(value.dtype, jnp.floating) else value
+
+    graph, state = nnx.split(net)
+    return nnx.merge(graph, jax.tree.map(wide, state))
+
+
+def _may_agree(net: nnx.Module) -> bool:
+    """Whether nothing says that training and evaluation mode are two programs."""
+    return not any(
+        node._training != node._evaluation
+        if isinstance(node, Imported)
+        else isinstance(vars(node).get("use_running_average"), bool)
+        for _, node in nnx.iter_modules(net)
+    )
+
+
+def _deltas(model: torch.nn.Module) -> dict[str, np.ndarray]:
+    """Return what is added to parameters and statistics that are zeros, ones or the like.
+
+    They are where a new model starts, and hide what becomes of the values. Signs are kept.
+    """
+    rng = np.random.default_rng(0)
+    statistics = [
+        (name, buffer) for name, buffer in model.named_buffers()
+        if name.endswith(("running_mean", "running_var"))
+    ]  # fmt: skip
+    deltas = {}
+    for name, tensor in [*model.named_parameters(), *statistics]:
+        if tensor.is_floating_point() and tensor.numel():
+            first = tensor.detach().reshape(-1)[0]
+            if bool((tensor.detach() == first).all()):
+                noise = 0.02 * rng.standard_normal(tuple(tensor.shape))
+                sign = float(first.sign())
+                deltas[name] = sign * np.abs(noise) if sign else noise
+    return deltas
+
+
+def _move(model: torch.nn.Module, net: nnx.Module, deltas: Mapping[str, np.ndarray]) -> None:
+    """Add the same to both sides, so that they stay as far apart as they were."""
+    import torch
+
+    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    variables = variables_of(net)
+    for name, delta in deltas.items():
+        with torch.no_grad():
+            tensors[name] += torch.from_numpy(np.asarray(delta)).to(tensors[name])
+        if name in variables:
+            variable = variables[name]
+            value = variable.get_value()
+            variable.set_value(value + jnp.asarray(delta, value.dtype))
+
+
+@contextmanager
+def _as_it_was() -> Iterator[None]:
+    """Leave the global random numbers as they were, and nothing said by the models' warnings."""
+    import torch
+
+    of_python, of_numpy = random.getstate(), np.random.get_state()
+    try:
+        with (
+            torch.random.fork_rng(devices=[]),
+            warnings.catch_warnings(),
+            jax.default_matmul_precision("highest"),
+        ):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        random.setstate(of_python)
+        np.random.set_state(of_numpy)

@@ -1,0 +1,119 @@
+"""What each module of a model gives, in PyTorch and in JAX, call by call."""
+
+from __future__ import annotations
+
+import inspect
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+from flax import nnx
+
+from ..importer.imported import Imported
+from .calls import Call
+from .differences import Difference, difference, leaves_of
+from .drawing import fixed_in_torch, fixed_key, takes_rngs
+from .outcomes import as_array
+
+if TYPE_CHECKING:
+    import torch
+
+
+def outputs_of_torch(model: torch.nn.Module, call: Call) -> list[tuple[str, list[np.ndarray]]]:
+    """Return the outputs of each module's calls, in the order in which these end.
+
+    The model may be changed; it runs in the mode that it is in, with every draw fixed.
+    """
+    import torch
+
+    found: list[tuple[str, list[np.ndarray]]] = []
+    for name, module in model.named_modules():
+
+        def note(_: Any, __: Any, output: Any, name: str = name) -> None:
+            found.append((name, [as_array(leaf) for leaf in leaves_of(output)]))
+
+        module.register_forward_hook(note)
+    args, kwargs = call.in_torch([tensor.detach().clone() for tensor in call.tensors])
+    with torch.no_grad(), fixed_in_torch():
+        model(*args, **kwargs)
+    return found
+
+
+def outputs_of_flax(net: nnx.Module, call: Call) -> dict[tuple[str, int], list[np.ndarray]]:
+    """Return the outputs of each module's calls, by its path and the number of the call."""
+    paths = {id(node): ".".join(map(str, path)) for path, node in nnx.iter_modules(net)}
+    calls: Counter[str] = Counter()
+    found = {}
+
+    def note(module: Any, output: Any) -> None:
+        name = paths.get(id(module))
+        leaves = leaves_of(output)
+        if name is None or any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
+            return
+        found[name, calls[name]] = [np.asarray(leaf) for leaf in leaves]
+        calls[name] += 1
+
+    args, kwargs = call.in_jax(call.arrays())
+    options = {"rngs": fixed_key()} if takes_rngs(net) else {}
+    with _noted({type(node) for _, node in nnx.iter_modules(net)}, note):
+        net(*args, **kwargs, **options)  # type: ignore[operator]
+    return found
+
+
+@contextmanager
+def _noted(kinds: set[type], note: Callable[[Any, Any], None]) -> Iterator[None]:
+    """Let `note` see what every call of a module of these classes returns."""
+    # An imported module runs its parts' programs without calling them.
+    methods = [(kind, "_run" if issubclass(kind, Imported) else "__call__") for kind in kinds]
+    originals = [(kind, name, vars(kind)[name]) for kind, name in methods if name in vars(kind)]
+
+    def wrapped(kind: type, name: str, original: Any) -> Any:
+        def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+            output = original(self, *args, **kwargs)
+            if type(self) is kind:
+                note(self, output[0] if name == "_run" else output)
+            return output
+
+        call.__signature__ = inspect.signature(original)  # type: ignore[attr-defined]
+        return call
+
+    try:
+        for kind, name, original in originals:
+            setattr(kind, name, wrapped(kind, name, original))
+        yield
+    finally:
+        for kind, name, original in originals:
+            setattr(kind, name, original)
+
+
+def output_differences(
+    wanted: list[tuple[str, list[np.ndarray]]], got: dict[tuple[str, int], list[np.ndarray]]
+) -> tuple[list[tuple[str, int, Difference]], list[str]]:
+    """Compare the outputs of each call that both made, in the original's order.
+
+    Returns:
+        For each call the module's path, the number of the call, and the difference of the output
+        that is farthest off; and the paths of modules that the original alone calls.
+    """
+    rows, unmatched, calls = [], [], Counter[str]()
+    for name, outputs in wanted:
+        call = calls[name]
+        calls[name] += 1
+        if (name, call) in got:
+            rows.append((name, call, _farthest(outputs, got[name, call])))
+        elif name not in unmatched:
+            unmatched.append(name)
+    return rows, unmatched
+
+
+def _farthest(wanted: list[np.ndarray], got: list[np.ndarray]) -> Difference:
+    shape = wanted[0].shape if wanted else ()
+    if [leaf.shape for leaf in wanted] != [leaf.shape for leaf in got]:
+        return Difference("output", "output", shape, float("nan"), float("nan"), False)
+    pairs = zip(wanted, got, strict=True)
+    found = [difference(f"output {i}", "output", *pair) for i, pair in enumerate(pairs)]
+    nothing = Difference("output", "output", shape, 0.0, 0.0, True)
+    return max(found, key=lambda d: (not d.agrees, d.relative), default=nothing)
