@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..importer.imported import Imported
+from ..importer.probing import steady_seeds
 from .calls import Call, free_shapes, other_calls, widened
 from .differences import Difference, is_rounding
 from .drawing import CannotFix, fix_streams
@@ -337,7 +338,8 @@ class Comparing:
     @staticmethod
     def _original(model: torch.nn.Module, call: Call, mode: str) -> Outcome:
         def run() -> Outcome:
-            return of_torch(_twin(model, mode), call)
+            with steady_seeds():  # as in the capture, which freezes what is not torch's
+                return of_torch(_twin(model, mode), call)
 
         outcome = run()
         # A branch on a single random number goes one way in the import.
