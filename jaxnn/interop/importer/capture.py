@@ -143,7 +143,6 @@ def capture(
             model has on that; else the exporter takes for granted that it is more.
     """
     import torch
-    from torch.fx.experimental import _config
 
     structure, named, tensors, _ = _described(args, kwargs)
     tensors = _told_apart(tensors)
@@ -177,13 +176,14 @@ def capture(
         auto = torch.export.Dim.AUTO
         shapes = (tuple({0: auto} if tensor.ndim else {} for tensor in tensors),)
     origins: dict[str, Origin] = {}
-    operators = _library() and torch.ops.jaxnn_import
+    _library()
+    operators = torch.ops.jaxnn_import
     recorder = Recorder(operators.mark, operators.stand_in, operators.alias)
     with ExitStack() as stack:
         for context in (
             left_as_it_was(model), _traced(model, is_leaf, records), _gradient_marks(),
             _masks_as_they_are(), noted_origins(origins), marked_gradients(recorder),
-            _config.patch(backed_size_oblivious=size_one and dynamic_batch), _quietly(),
+            _oblivious(size_one and dynamic_batch), _quietly(),
         ):  # fmt: skip
             stack.enter_context(context)
         if decisions is not None:
@@ -232,7 +232,7 @@ def copied(
 
 
 def _told_apart(tensors: Sequence[Any]) -> list[Any]:
-    """Return the tensors with a copy for each that stands there before: another call may give two."""
+    """Return the tensors, copies of those that stand there twice: another call may give two."""
     seen: set[int] = set()
     apart = []
     for tensor in tensors:
@@ -296,7 +296,7 @@ def _assigned_buffers(model: torch.nn.Module) -> Iterator[None]:
 
 @contextmanager
 def left_as_it_was(model: torch.nn.Module) -> Iterator[None]:
-    """Put back what the modules' attributes hold: a traced call leaves the tracer's tensors there."""
+    """Put back what the modules' attributes hold: a traced call leaves its own tensors there."""
     kept = [_Kept(module) for module in model.modules()]
     try:
         yield
@@ -349,7 +349,7 @@ class _Kept:
                 container.update(content)
             elif isinstance(container, set):
                 container.clear()
-                container |= content
+                container.update(content)
             else:
                 container.clear()
                 container.extend(content)
@@ -569,6 +569,7 @@ def _without_changed(
     tensors: list[Any],
 ) -> None:
     """Make the containers that a call has changed opaque: what they hold crosses by the graph."""
+
     def kept(value: Any, was: Any) -> Any:
         held: list[Any] = []
         now = describe(value, held, [], True)
@@ -699,6 +700,13 @@ def _gradient_marks() -> Iterator[None]:
     finally:
         for owner, name, original in patched:
             setattr(owner, name, original)
+
+
+def _oblivious(yes: bool) -> Any:
+    """Let the exporter ask about sizes of 0 and 1 as about others, instead of excluding them."""
+    from torch.fx.experimental import _config
+
+    return _config.patch(backed_size_oblivious=yes)  # type: ignore[attr-defined]
 
 
 @contextmanager

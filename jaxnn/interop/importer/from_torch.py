@@ -12,8 +12,8 @@ import numpy as np
 from flax import nnx
 
 from ...modules import container
-from ...modules.container import _accepts_rngs
 from ...modules._module import Frozen, NonPersistent, fork_stream
+from ...modules.container import _accepts_rngs
 from ..checkpoint import as_numpy, as_tensor
 from ..proof.evidence import Check, check_import
 from ..state_dict import load_state_dict
@@ -228,7 +228,7 @@ class Importation:
             given = iter(leaves)
             values = [next(given) if isinstance(leaf, jax.Array) else leaf for leaf in arrays]
             args, kwargs = jax.tree.unflatten(tree, values)
-            if _accepts_rngs(type(result)):
+            if _accepts_rngs(type(result)):  # type: ignore[arg-type]
                 kwargs = {**kwargs, "rngs": jax.random.key(0)}
             return jax.tree.leaves(nnx.merge(graph, state)(*args, **kwargs))
 
@@ -238,7 +238,10 @@ class Importation:
                 jax.eval_shape(run, state, leaves)
         except Exception as error:
             where = "; ".join(getattr(error, "__notes__", [])[:1])
-            return f"{_reason(error, 2)}{f' ({where})' if where else ''}"
+            reason = _reason(error, 2)
+            if isinstance(error, _NEEDS_VALUES):
+                reason = "a size or a branch depends on a tensor's values, which a program has not"
+            return f"{reason}{f' ({where})' if where else ''}"
         return None
 
     # --- capturing ------------------------------------------------------------------------------
@@ -344,7 +347,7 @@ class Importation:
             rngs=self.rngs if self._draws(path) else None,
         )  # fmt: skip
         imported.state_version = module._version
-        imported._own_modes = _own_modes(module)
+        imported._own_modes = own_modes(module)
         self._add_state(path, module, imported)
         for child_name, child in module._modules.items():
             child_path = f"{path}.{child_name}" if path else child_name
@@ -479,7 +482,7 @@ class Importation:
         )
 
 
-def _own_modes(module: torch.nn.Module) -> tuple[tuple[str, bool, bool], ...]:
+def own_modes(module: torch.nn.Module) -> tuple[tuple[str, bool, bool], ...]:
     """Return the parts that a module's own `train` gives another mode than the one asked for.
 
     Each with whether it evaluates in training and in evaluation mode; parts before wholes.
@@ -537,6 +540,14 @@ def _decomposed(captured: Captured) -> Captured:
     if chosen:
         captured.program = captured.program.run_decompositions(chosen)
     return captured
+
+
+_NEEDS_VALUES = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerIntegerConversionError,
+    jax.errors.NonConcreteBooleanIndexError,
+)
 
 
 def _reason(error: Exception, lines: int = 6) -> str:

@@ -7,6 +7,7 @@ pass on stand-ins for the gradients of its results.
 
 from __future__ import annotations
 
+import inspect
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,14 +31,14 @@ class CustomGradient:
     Attributes:
         name: the name of the Function's class, or of the hook.
         line: where the model calls it.
-        count: how many tensors its forward pass is given.
+        names: of the tensors that its forward pass is given.
         outputs: of the results, which have a gradient that the backward pass is given.
         gradients: for each tensor among the arguments, its place among the gradients, or None.
     """
 
     name: str
     line: str
-    count: int = 1
+    names: tuple[str, ...] = ("x",)
     outputs: tuple[int, ...] = (0,)
     gradients: tuple[int | None, ...] = (0,)
 
@@ -61,6 +62,7 @@ class Recorder:
     notes: list[str] = field(default_factory=list)
 
     def add(self, record: CustomGradient) -> str:
+        """Keep a record, and return its number."""
         self.records.append(record)
         return str(len(self.records) - 1)
 
@@ -133,7 +135,7 @@ def _apply(recorder: Recorder, cls: Any, args: tuple[Any, ...]) -> Any:
     line = line_of_the_model()
     tensors = [arg for arg in args if isinstance(arg, torch.Tensor)]
     context = _context(tuple(_is_float(arg) for arg in args))
-    record = CustomGradient(cls.__name__, line, len(tensors))
+    record = CustomGradient(cls.__name__, line, _names(cls, args))
     key = recorder.add(record)
     recorder.mark(f"begin {key}", tensors, [])
     base = torch.autograd.Function
@@ -184,6 +186,18 @@ def _apply(recorder: Recorder, cls: Any, args: tuple[Any, ...]) -> Any:
     record.gradients = tuple(None if g is None else next(place) for g in gradients)
     recorder.mark(f"done {key}", kept, [])
     return given if isinstance(result, tuple) else given[0]
+
+
+def _names(cls: Any, args: tuple[Any, ...]) -> tuple[str, ...]:
+    """Return what a Function's forward pass calls the tensors among its arguments."""
+    import torch
+
+    names = list(inspect.signature(cls.forward).parameters)
+    if cls.setup_context is torch.autograd.Function.setup_context:
+        del names[0]
+    names += [f"x{i}" for i in range(len(names), len(args))]
+    pairs = zip(names, args, strict=False)
+    return tuple(name for name, arg in pairs if isinstance(arg, torch.Tensor))
 
 
 def _backward(cls: Any, context: Any, cotangents: list[Any], line: str) -> tuple[Any, ...]:

@@ -96,7 +96,6 @@ def evaluated(
     Raises:
         NotImplementedError: if it holds anything else.
     """
-
     operators = {**_OPERATORS, **compared}
 
     def value(node: Any) -> Any:
@@ -157,7 +156,7 @@ def noted_origins(origins: dict[str, Origin]) -> Iterator[None]:
         origins.setdefault(str(guard), Origin(line_of_the_model(), _is_asked()))
         return log(self, prefix, guard, *rest, **options)
 
-    ShapeEnv._log_guard = noted  # type: ignore[method-assign]
+    ShapeEnv._log_guard = noted  # type: ignore[method-assign,assignment]
     try:
         yield
     finally:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import namedtuple
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
 from typing import Any
@@ -30,43 +30,67 @@ from .program import (
     rebuild,
 )
 
+Pass = Callable[[Sequence[Any], Sequence[Any]], tuple[Any, ...]]
+
+
+def with_gradient(
+    forward: Pass, backward: Pass, saved: Sequence[int], outputs: Sequence[int]
+) -> Pass:
+    """Return `forward` with a gradient of its own.
+
+    Args:
+        forward: a function of inputs and of arrays or sizes beside them, which have no gradient.
+        backward: a function of the gradients of some results, by torch's convention, and of what
+            is saved, that returns those of the inputs, None for none.
+        saved: the places, among inputs, what is beside them and results, of what is saved.
+        outputs: the places of the results whose gradients `backward` takes.
+    """
+
+    def called(inputs: Sequence[Any], beside: Sequence[Any]) -> tuple[Any, ...]:
+        is_array = [hasattr(value, "shape") for value in beside]
+        arrays = tuple(value for value, array in zip(beside, is_array, strict=True) if array)
+        # Sizes are static: they are no arguments of what is differentiated.
+        sizes = {
+            len(inputs) + at: value
+            for at, (value, array) in enumerate(zip(beside, is_array, strict=True))
+            if not array
+        }
+
+        def everything(arrays: Sequence[Any]) -> tuple[Any, ...]:
+            left = iter(arrays)
+            return tuple(
+                next(left) if array else value
+                for value, array in zip(beside, is_array, strict=True)
+            )
+
+        def run(inputs: Any, arrays: Any) -> Any:
+            return forward(inputs, everything(arrays))
+
+        def saving(inputs: Any, arrays: Any) -> Any:
+            results = run(inputs, arrays)
+            known = (*inputs, *everything(arrays), *results)
+            return results, [known[at] for at in saved if at not in sizes]
+
+        def differentiated(kept: Any, cotangents: Any) -> Any:
+            left = iter(kept)
+            given = [sizes[at] if at in sizes else next(left) for at in saved]
+            found = backward([_as_in_torch(cotangents[at]) for at in outputs], given)
+            return tuple(None if g is None else _as_in_torch(g) for g in found), None
+
+        function = jax.custom_vjp(run)
+        function.defvjp(saving, differentiated)
+        results: tuple[Any, ...] = function(tuple(inputs), arrays)
+        return results
+
+    return called
+
 
 def customised(step: Custom, inputs: Sequence[Any], captured: Sequence[Any]) -> tuple[Any, ...]:
     """Return the results of a Function, whose gradient is that of its own backward pass."""
-    is_array = [hasattr(value, "shape") for value in captured]
-    arrays = tuple(v for v, array in zip(captured, is_array, strict=True) if array)
-
-    # Sizes are static: they are no arguments of what is differentiated.
-    sizes = {
-        len(inputs) + at: value
-        for at, (value, array) in enumerate(zip(captured, is_array, strict=True))
-        if not array
-    }
-
-    def beside(arrays: Sequence[Any]) -> tuple[Any, ...]:
-        left = iter(arrays)
-        return tuple(next(left) if a else v for v, a in zip(captured, is_array, strict=True))
-
-    def forward(inputs: Any, arrays: Any) -> Any:
-        return _pass(step.forward, inputs, beside(arrays))
-
-    def saving(inputs: Any, arrays: Any) -> Any:
-        results = forward(inputs, arrays)
-        everything = (*inputs, *beside(arrays), *results)
-        saved = [everything[at] for at in step.saved]
-        return results, [value for value in saved if hasattr(value, "shape")]
-
-    def backward(arrays: Any, cotangents: Any) -> Any:
-        left = iter(arrays)
-        saved = [sizes[at] if at in sizes else next(left) for at in step.saved]
-        given = [_as_in_torch(cotangents[at]) for at in step.outputs]
-        found = _pass(step.backward, given, saved)
-        return tuple(None if g is None else _as_in_torch(g) for g in found), None
-
-    function = jax.custom_vjp(forward)
-    function.defvjp(saving, backward)
-    result: tuple[Any, ...] = function(tuple(inputs), arrays)
-    return result
+    function = with_gradient(
+        partial(_pass, step.forward), partial(_pass, step.backward), step.saved, step.outputs
+    )
+    return function(inputs, captured)
 
 
 def _as_in_torch(gradient: jax.Array) -> jax.Array:
@@ -74,10 +98,15 @@ def _as_in_torch(gradient: jax.Array) -> jax.Array:
     return gradient.conj() if jnp.iscomplexobj(gradient) else gradient
 
 
+def bind_pass(body: Body, inputs: Sequence[Any], captured: Sequence[Any]) -> dict[str, Any]:
+    """Return what one pass of a Function is given, under the names of its program."""
+    names = [item.structure.name for item in body.inputs]
+    return dict(zip((*names, *body.captured), (*inputs, *captured), strict=True))
+
+
 def _pass(body: Body, inputs: Sequence[Any], captured: Sequence[Any]) -> tuple[Any, ...]:
     """Run one pass of a Function."""
-    names = [item.structure.name for item in body.inputs]
-    values = dict(zip((*names, *body.captured), (*inputs, *captured), strict=True))
+    values = bind_pass(body, inputs, captured)
 
     def read(leaf: Any) -> Any:
         if isinstance(leaf, Value):
@@ -130,7 +159,27 @@ jax.tree_util.register_pytree_with_keys(
 )
 
 
-class Imported(Module):
+class WithOwnModes(Module):
+    """A module whose original has a `train` of its own, which some parts do not follow."""
+
+    _own_modes: tuple[tuple[str, bool, bool], ...]
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        # Whoever sets the mode of a tree, `train()` or `nnx.view`, does it parts first.
+        if name == "deterministic" and vars(self).get("_own_modes"):
+            self._follow(value)
+
+    def _follow(self, evaluation: bool) -> None:
+        """Give each part the mode that the original's own `train` gives it."""
+        for path, training, evaluating in self._own_modes:
+            node = descend(self, path)
+            for flag in ("deterministic", "use_running_average"):
+                if isinstance(vars(node).get(flag), bool):
+                    vars(node)[flag] = evaluating if evaluation else training
+
+
+class Imported(WithOwnModes):
     """A module imported from PyTorch: its parts under their names, and its forward pass as data.
 
     It is called as the original is, in the mode (`train()`, `eval()`) that it is in. Batches of
@@ -170,28 +219,10 @@ class Imported(Module):
         self._evaluation = evaluation
         self._tied: tuple[tuple[str, str], ...] = ()
         self._state_keys: tuple[str, ...] = ()
-        self._own_modes: tuple[tuple[str, bool, bool], ...] = ()
+        self._own_modes = ()
         self.state_version = 1
         self._stream = nnx.data(fork_stream(source, rngs, "dropout"))
         self.deterministic = False
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        super().__setattr__(name, value)
-        # Whoever sets the mode of a tree, `train()` or `nnx.view`, does it parts first.
-        if name == "deterministic" and vars(self).get("_own_modes"):
-            self._follow(value)
-
-    def _follow(self, evaluation: bool) -> None:
-        """Give each part the mode that the original's own `train` gives it."""
-        for path, training, evaluating in self._own_modes:
-            mode = evaluating if evaluation else training
-            node = descend(self, path)
-            if node is self:
-                super().__setattr__("deterministic", mode)
-                continue
-            for flag in ("deterministic", "use_running_average"):
-                if isinstance(vars(node).get(flag), bool):
-                    vars(node)[flag] = mode
 
     def __call__(self, *args: Any, rngs: RandomSource | None = None, **kwargs: Any) -> Any:
         """Run the forward pass; what draws takes its keys from `rngs`, where given."""
@@ -474,7 +505,7 @@ def realise(structure: Any) -> Any:
 
 
 def as_call(call: tuple[tuple[Any, ...], Mapping[str, Any]]) -> tuple[Any, dict[str, Any]]:
-    """Return a call of the original as one of the import: arrays for tensors, records for objects."""
+    """Return a call of the original as one of the import: arrays for tensors, and records."""
     from ..checkpoint import as_numpy
     from .capture import describe
 

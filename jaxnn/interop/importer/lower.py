@@ -165,7 +165,7 @@ class _Lowering:
                     without_gradient += 1 if text == "no_grad" else -1
                 elif text.startswith("assign "):
                     self.assigned.append((text.removeprefix("assign "), _tensors_of(node)[0]))
-                elif text.split()[0] in ("enter", "exit"):
+                elif text.split(maxsplit=1)[0] in ("enter", "exit"):
                     self._at_call(node, *text.split())
                 else:
                     self._at_function(node, *text.split())
@@ -339,9 +339,7 @@ class _Lowering:
         used = self.used_beyond(inside, frame.parent)
         return [node for node in used if node not in given and not _is_size(node)]
 
-    def used_beyond(
-        self, inside: list[torch.fx.Node], frame: Frame | None
-    ) -> list[torch.fx.Node]:
+    def used_beyond(self, inside: list[torch.fx.Node], frame: Frame | None) -> list[torch.fx.Node]:
         """Return which of the nodes others use, or the results of `frame` and those around it."""
         within, wanted = set(inside), set()
         while frame is not None:
@@ -552,13 +550,15 @@ class _Writer:
 
     def function(self, region: Region) -> list[Step]:
         """Return the step that calls a Function, or passes a tensor on that has a hook."""
-        forward = _FunctionWriter(self.lowering, self.frame, region.inputs)
+        named = list(zip(region.record.names, region.inputs, strict=True))
+        forward = _FunctionWriter(self.lowering, self.frame, named)
         steps = [step for node in region.forward for step in forward.step(node)]
         used = self.lowering.used_beyond(region.forward, self.frame)
         results = list(region.outputs)
         results += [node for node in used if node not in results and not _is_size(node)]
         output = tuple(forward.value(node) for node in results)
-        backward = _FunctionWriter(self.lowering, self.frame, region.stand_ins)
+        gradients_of = [("gradient", node) for node in region.stand_ins]
+        backward = _FunctionWriter(self.lowering, self.frame, gradients_of, forward.names)
         undone = [step for node in region.backward for step in backward.step(node)]
         record = region.record
         gradients = tuple(
@@ -606,10 +606,26 @@ class _Writer:
 class _FunctionWriter(_Writer):
     """Writes one pass of a Function, to which everything is given: it has no state."""
 
-    def __init__(self, lowering: _Lowering, around: Frame, inputs: list[torch.fx.Node]) -> None:
-        arguments = {f"x{i}": (Value(str(i)), "positional") for i in range(len(inputs))}
+    def __init__(
+        self,
+        lowering: _Lowering,
+        around: Frame,
+        inputs: list[tuple[str, torch.fx.Node]],
+        known: Mapping[torch.fx.Node, str] | None = None,
+    ) -> None:
+        self.known = known or {}
+        arguments = {
+            name if name not in dict(inputs[:i]) else f"{name}_{i}": (Value(str(i)), "positional")
+            for i, (name, _) in enumerate(inputs)
+        }
         record = RecordedCall(around.path, (), {}, arguments)
-        super().__init__(lowering, Frame(record, around.path, dict(enumerate_as_text(inputs))))
+        nodes = {str(i): node for i, (_, node) in enumerate(inputs)}
+        super().__init__(lowering, Frame(record, around.path, nodes))
+
+    def _capture(self, node: torch.fx.Node) -> Value:
+        self.names[node] = self._fresh(self.known.get(node, _base(node)))
+        self.captured.append(node)
+        return Value(self.names[node])
 
     def _node(self, node: torch.fx.Node) -> Any:
         lowering = self.lowering
@@ -626,11 +642,6 @@ class _FunctionWriter(_Writer):
         inputs = tuple(self.inputs(self.frame.record.arguments))
         captured = tuple(self.names[node] for node in self.captured)
         return Body(inputs, captured, steps, output, ())
-
-
-def enumerate_as_text(items: Iterable[Any]) -> Iterator[tuple[str, Any]]:
-    """Yield the items with their numbers as text."""
-    return ((str(i), item) for i, item in enumerate(items))
 
 
 def _tensors_of(node: torch.fx.Node) -> list[torch.fx.Node]:

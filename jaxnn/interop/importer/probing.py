@@ -104,12 +104,11 @@ def _refusal(carried: list[Key], accesses: _Accesses) -> Refused:
     if not carried:
         return Refused(
             "two equal calls of the model give different results: it depends on the time, or on "
-            "state outside of its parameters and buffers, which an import cannot keep; pass that as "
-            "an argument"
+            "state outside of its parameters and buffers, which an import cannot keep; pass that "
+            "as an argument"
         )
     listed = ", ".join(
-        f"{'.'.join(filter(None, key))} (set at {accesses.line(key)})"
-        for key in carried
+        f"{'.'.join(filter(None, key))} (set at {accesses.line(key)})" for key in carried
     )
     return Refused(
         f"the result depends on state that earlier calls left in plain attributes: {listed}; keep "
@@ -406,8 +405,9 @@ def _integers_within(wide: bool) -> Iterator[None]:
                 is_set = "empty" not in func.__name__ and result.numel()
                 if is_set and max(result.max().item(), -result.min().item() - 1) > _LARGEST:
                     raise Refused(
-                        f"{func} gives integers beyond 32 bits, at {line_of_the_model()}, which JAX "
-                        "has with x64 alone: import and call the model under jax.enable_x64(True)"
+                        f"{func} gives integers beyond 32 bits, at {line_of_the_model()}, which "
+                        "JAX has with x64 alone: import and call the model under "
+                        "jax.enable_x64(True)"
                     )
             return result
 
