@@ -21,7 +21,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from .gradients import CustomGradient, Recorder, Refused, marked_gradients
-from .guards import Origin, guards_of, noted_origins
+from .guards import Origin, guards_of, line_of_the_model, noted_origins
 from .program import Opaque, Structure, Value, leaves, rebuild
 
 if TYPE_CHECKING:
@@ -49,12 +49,22 @@ class RecordedCall:
 
 @dataclass
 class Captured:
-    """An exported graph, what its marks and calls mean, by key, and where its guards stand."""
+    """An exported graph and what is known of it.
+
+    Attributes:
+        program: the graph.
+        records: what its marks and calls mean, by key.
+        origins: where its guards stand.
+        gradients: its Functions and hooks, by key.
+        modes: whether each layer that is not looked into was called in training mode.
+        notes: what the importer has to warn of.
+    """
 
     program: torch.export.ExportedProgram
     records: list[RecordedCall]
     origins: dict[str, Origin] = field(default_factory=dict)
     gradients: list[CustomGradient] = field(default_factory=list)
+    modes: dict[str, bool] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
 
@@ -190,7 +200,8 @@ def capture(
             stack.enter_context(_as_decided(decisions))
         exported = torch.export.export(Flat(), tuple(tensors), dynamic_shapes=shapes, strict=False)
         exported = exported.run_decompositions({})
-    return Captured(exported, records, origins, recorder.records, recorder.notes)
+    modes = dict(_library().modes)
+    return Captured(exported, records, origins, recorder.records, modes, recorder.notes)
 
 
 def is_valid_for(captured: Captured, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
@@ -344,14 +355,10 @@ class _Kept:
             del held[name]
         held.update(self.held)
         for container, content in self.contents:
-            if isinstance(container, dict):
-                container.clear()
-                container.update(content)
-            elif isinstance(container, set):
-                container.clear()
+            container.clear()
+            if isinstance(container, (dict, set)):
                 container.update(content)
             else:
-                container.clear()
                 container.extend(content)
         for one in self.within:
             one.put_back()
@@ -453,7 +460,7 @@ def _traced(
 ) -> Iterator[None]:
     """Let the modules of `model` leave marks and calls in the graph, while in this context."""
     library = _library()
-    library.records, library.twins = records, {}
+    library.records, library.twins, library.modes = records, {}, {}
     changed = []
     try:
         modules = list(_modules_to_trace(model, is_leaf))
@@ -601,6 +608,11 @@ def _leaf_forward(
         return lambda input, *args, **kwargs: input
 
     def called(*args: Any, **kwargs: Any) -> Any:
+        if library.modes.setdefault(name, module.training) != module.training:
+            raise Refused(
+                f"{name} is called in training and in evaluation mode by one forward pass, at "
+                f"{line_of_the_model()}; use two modules that share their parameters"
+            )
         structure, named, tensors, sizes = _described(args, kwargs)
         record = RecordedCall(name, structure, named)
         key = library.add(record)
@@ -627,6 +639,7 @@ class _Library:
 
         self.records: list[RecordedCall] = []
         self.twins: dict[str, torch.nn.Module] = {}
+        self.modes: dict[str, bool] = {}
         self.library = torch.library.Library("jaxnn_import", "DEF")
         self.library.define("mark(str key, Tensor[] tensors, SymInt[] sizes) -> ()")
         self.library.define("call(str key, Tensor[] tensors, SymInt[] sizes) -> Tensor[]")
@@ -676,26 +689,30 @@ def _library() -> _Library:
 
 @contextmanager
 def _gradient_marks() -> Iterator[None]:
-    """Let `torch.no_grad` leave marks in the graph: the exporter forgets it."""
+    """Let what switches gradients off or on leave marks in the graph: the exporter forgets it."""
     import torch
 
     patched = []
 
-    def patch(owner: Any, name: str, text: str) -> None:
+    def patch(owner: Any, name: str) -> None:
         original = getattr(owner, name)
         patched.append((owner, name, original))
 
         def replaced(self: Any, *args: Any) -> Any:
-            if _from_the_model() and torch.compiler.is_exporting():
-                torch.ops.jaxnn_import.mark(text, [], [])
-            return original(self, *args)
+            is_the_models = _from_the_model() and torch.compiler.is_exporting()
+            result = original(self, *args)
+            if is_the_models:
+                torch.ops.jaxnn_import.mark(f"grad {int(torch.is_grad_enabled())}", [], [])
+            return result
 
         setattr(owner, name, replaced)
 
     try:
-        for owner in (torch.no_grad, torch.inference_mode):
-            patch(owner, "__enter__", "no_grad")
-            patch(owner, "__exit__", "grad")
+        for owner in (torch.no_grad, torch.enable_grad, torch.inference_mode):
+            patch(owner, "__enter__")
+            patch(owner, "__exit__")
+        patch(torch.set_grad_enabled, "__init__")
+        patch(torch.set_grad_enabled, "__exit__")
         yield
     finally:
         for owner, name, original in patched:

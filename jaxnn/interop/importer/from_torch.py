@@ -138,6 +138,9 @@ class Importation:
         self.known: dict[str, Program] = {}
         self.constants: dict[str, Any] = {}
         self.notes: list[str] = []
+        # By mode, whether each layer is in training mode: as `train` leaves it, and when called.
+        self.modes: dict[bool, dict[str, bool]] = {}
+        self.called: dict[bool, dict[str, bool]] = {}
 
     def run(self) -> nnx.Module:
         """Return the model as a tree of NNX modules."""
@@ -149,6 +152,8 @@ class Importation:
         try:
             for training in (False, True):
                 self.model.train(training)
+                self.model_mode = training
+                self.modes[training] = {n: m.training for n, m in self.model.named_modules()}
                 try:
                     found = probe(self.model, (self.args, self.kwargs), _has_wide_integers())
                     self.notes += [f"{self.name}: {note}" for note in found]
@@ -194,6 +199,7 @@ class Importation:
         if self.tied:
             self._tie(result)
         self._load(result)
+        self._note_switched(result)
         self._set_modes(result)
         self._try(result)
         return result
@@ -254,6 +260,7 @@ class Importation:
                 raise
             captured = self._capture_as_decided(error)
         self.notes += [f"{self.name}: {note}" for note in captured.notes]
+        self.called[self.model_mode] = captured.modes
         return lower(captured, self.paths, OPERATORS)
 
     def _capture_as_decided(self, reason: Exception) -> Captured:
@@ -468,6 +475,25 @@ class Importation:
             for flag in ("deterministic", "use_running_average"):
                 if isinstance(vars(node).get(flag), bool):
                     setattr(node, flag, not module.training)
+
+    def _note_switched(self, result: Any) -> None:
+        """Note the layers that forward itself puts into another mode than `train` does."""
+        switched = {
+            path: mode
+            for training, called in self.called.items()
+            for path, mode in called.items()
+            if mode != self.modes[training].get(path, mode)
+        }
+        if not switched or not isinstance(result, Imported):
+            return
+        modes = {path: modes for path, *modes in result._own_modes}
+        for path in switched:
+            given = [
+                not self.called.get(training, {}).get(path, self.modes[training][path])
+                for training in (True, False)
+            ]
+            modes[path] = given
+        result._own_modes = tuple((path, bool(a), bool(b)) for path, (a, b) in modes.items())
 
     def _variants(self, training: bool, path: str) -> Any:
         programs = self.programs[training]

@@ -232,7 +232,8 @@ class Imported(WithOwnModes):
                 f"{self._source} uses values that only the module around it has "
                 f"({', '.join(body.captured)}), so it runs as a part of that alone"
             )
-        with tied_in_place(self):
+        # Operands of unlike dtypes meet as they do in the original.
+        with tied_in_place(self), jax.numpy_dtype_promotion("standard"):
             return self._run(body, args, kwargs, (), keys_for_parts(rngs))[0]
 
     def _body(self, variant: int) -> Body:

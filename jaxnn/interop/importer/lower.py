@@ -152,7 +152,7 @@ class _Lowering:
         # The Functions that the present node is in, and which of their passes that is.
         self.regions: list[Region] = []
         self.into: list[torch.fx.Node] | None = None
-        without_gradient = 0
+        without_gradient = False
         for node in self.graph.nodes:
             if node.op == "output":
                 return self.root, node
@@ -161,8 +161,8 @@ class _Lowering:
             name = operator_name(node)
             if name == "mark":
                 text = str(node.args[0])
-                if text in ("no_grad", "grad"):
-                    without_gradient += 1 if text == "no_grad" else -1
+                if text.startswith("grad "):
+                    without_gradient = text == "grad 0"
                 elif text.startswith("assign "):
                     self.assigned.append((text.removeprefix("assign "), _tensors_of(node)[0]))
                 elif text.split(maxsplit=1)[0] in ("enter", "exit"):
@@ -172,7 +172,7 @@ class _Lowering:
                 continue
             if name in _WITHOUT_EFFECT or name == "stand_in":
                 continue
-            node.meta["jaxnn_no_grad"] = without_gradient > 0
+            node.meta["jaxnn_no_grad"] = without_gradient
             self.where[node] = self.frame
             if self.into is None:
                 self.frame.items.append(node)
@@ -434,7 +434,7 @@ class _Writer:
 
     def _capture(self, node: torch.fx.Node) -> Value:
         """Let the module around pass a value beside the arguments."""
-        self.names[node] = self._fresh(_base(node))
+        self.names[node] = self._fresh("given")
         self.captured.append(node)
         return Value(self.names[node])
 

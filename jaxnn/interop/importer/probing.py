@@ -60,8 +60,8 @@ def _notes(model: torch.nn.Module, call: Call, wide: bool) -> list[str]:
         unchanged = {name: p.detach().clone() for name, p in model.named_parameters()}
         _seed()
         drawn = _random_states()
-        with accesses.noted(), _integers_within(wide):
-            first = _run(model, given, copy=False)
+        with accesses.noted(), _integers_within(wide), _unseeded():
+            first = _run(model, given, copy=False, seed=False)
         _refuse_changed_parameters(model, unchanged)
         notes = _written_arguments(model, given)
         if _random_states() != drawn:
@@ -158,12 +158,15 @@ def steady_seeds() -> Iterator[None]:
         torch.set_rng_state(torchs)
 
 
-def _run(model: torch.nn.Module, call: Call, copy: bool = True) -> tuple[str, list[Any]]:
+def _run(
+    model: torch.nn.Module, call: Call, copy: bool = True, seed: bool = True
+) -> tuple[str, list[Any]]:
     """Return a result's structure and tensors, the same seeds before every run."""
     import torch
 
     args, kwargs = copied(*call) if copy else call
-    _seed()
+    if seed:
+        _seed()
     with torch.no_grad():
         result = model(*args, **kwargs)
     found: list[Any] = []
@@ -388,6 +391,26 @@ def _line_of_draw(model: torch.nn.Module, call: Call) -> str:
         finally:
             sys.settrace(None)
     return f"at {found[0]}" if found else "at a line not known"
+
+
+@contextmanager
+def _unseeded() -> Iterator[None]:
+    """Refuse a forward pass that seeds torch's random numbers."""
+    import torch
+
+    original = torch.manual_seed
+
+    def refused(seed: Any) -> Any:
+        raise Refused(
+            f"forward seeds torch's random numbers, at {line_of_the_model()}, and would draw "
+            "others in JAX; keep what it draws in a buffer, or give the import its key (rngs=)"
+        )
+
+    torch.manual_seed = torch.random.manual_seed = refused
+    try:
+        yield
+    finally:
+        torch.manual_seed = torch.random.manual_seed = original
 
 
 @contextmanager
