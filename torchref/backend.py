@@ -22,10 +22,7 @@ _REFUSALS = (
 )  # fmt: skip
 
 _HALVES = {torch.float16, torch.bfloat16}
-_CONVOLUTIONS = {
-    torch.conv1d, torch.conv2d, torch.conv3d, torch.conv_tbc,
-    torch.conv_transpose1d, torch.conv_transpose2d, torch.conv_transpose3d,
-}  # fmt: skip
+_CONVOLUTIONS = {value for name, value in vars(torch).items() if name.startswith("conv")}
 
 
 class TorchBackend:
