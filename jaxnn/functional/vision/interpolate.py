@@ -335,7 +335,7 @@ _Place = Callable[[jax.Array], tuple[Any, ...]]
 class _Taps(NamedTuple):
     """What each output of a dimension weighs: arrays of shape (outputs, the most taps of one)."""
 
-    index: np.ndarray
+    element: np.ndarray
     weight: np.ndarray
     is_there: np.ndarray
 
@@ -358,7 +358,7 @@ def _gather(x: jax.Array, taps: Sequence[_Taps | None]) -> jax.Array:
 
 def _gather_along(x: jax.Array, axis: int, taps: _Taps) -> jax.Array:
     before, size, after = x.shape[:axis], x.shape[axis], x.shape[axis + 1 :]
-    outputs = len(taps.index)
+    outputs = len(taps.element)
 
     def default(x: jax.Array) -> jax.Array:
         return _gathered(x, taps, axis, lambda index: (*(slice(None),) * axis, index))
@@ -466,7 +466,7 @@ def _antialiased_taps(
 def _turned(taps: _Taps, old: int) -> _Taps:
     """Return the same from the other side: for each element, which outputs weigh it."""
     output, number = np.nonzero(taps.is_there)
-    element = taps.index[output, number]
+    element = taps.element[output, number]
     order = np.argsort(element, kind="stable")
     element, output, weight = element[order], output[order], taps.weight[output, number][order]
     counts = np.bincount(element, minlength=old)
