@@ -286,7 +286,10 @@ class Comparing:
             self.notes.append("nothing was compared: what is on torch's meta device has no values")
         else:
             is_wide = any(str(tensor.dtype) in _WIDE for tensor in tensors)
-            with _as_it_was(), jax.enable_x64(is_wide or jax.config.read("jax_enable_x64")):
+            with (
+                _as_it_was(_is_large(self.module)),
+                jax.enable_x64(is_wide or jax.config.read("jax_enable_x64")),
+            ):
                 departure = self._compared()
         return Evidence(tuple(self.rows), tuple(dict.fromkeys(self.notes))), departure
 
@@ -296,7 +299,6 @@ class Comparing:
         except Exception as error:
             self.notes.append(f"nothing was compared: the model cannot be copied: {_told(error)}")
             return ""
-        self._move()
         try:
             for run in self._traced_runs():
                 self._compare(run)
@@ -311,18 +313,27 @@ class Comparing:
         self.model, self.port = copied(self.module), nnx.clone(self.net)
         fix_streams(self.port)
 
-    def _move(self) -> None:
-        """Move parameters and statistics from where they hide errors, if the model bears it."""
-        deltas = _deltas(self.model)
-        if not deltas:
-            return
-        before = self._runs(_THE_EXAMPLE, self.example, noted=False)
-        _move(self.model, self.port, deltas)
-        after = self._runs(_THE_EXAMPLE, self.example, noted=False)
-        if len(before) != len(after) or not all(map(_tells_as_much, before, after)):
-            self._copy()
+    def _example_runs(self) -> list[_Run]:
+        """Move what hides errors from where it stands, if the model bears it, and run the example.
 
-    def _runs(self, name: str, call: Call, noted: bool = True) -> list[_Run]:
+        What is at rest is left where it is if the model becomes infinite, or branches on it.
+        """
+        deltas = _deltas(self.model)
+        _move(self.model, self.port, deltas)
+        runs = self._runs(_THE_EXAMPLE, self.example)
+        is_plain = all(run.wanted.is_finite and not run.wanted.reads for run in runs)
+        if not deltas or (is_plain and len(runs) == len(_MODES)):
+            return runs
+        rows, self.rows = self.rows, []
+        self._copy()
+        unmoved = self._runs(_THE_EXAMPLE, self.example)
+        if len(runs) != len(unmoved) or not all(map(_tells_as_much, unmoved, runs)):
+            return unmoved
+        self.rows = rows
+        _move(self.model, self.port, deltas)
+        return runs
+
+    def _runs(self, name: str, call: Call) -> list[_Run]:
         """Return what the original gives in each mode, and note where it gives nothing."""
         runs = []
         for mode in _MODES:
@@ -331,8 +342,7 @@ class Comparing:
             except Exception as error:
                 is_drawing = isinstance(error, CannotFix)
                 why = str(error) if is_drawing else f"the original raises {_told(error)}"
-                if noted:
-                    self.rows.append(Compared(mode, name, why_not=why))
+                self.rows.append(Compared(mode, name, why_not=why))
         return runs
 
     @staticmethod
@@ -356,7 +366,7 @@ class Comparing:
         Raises:
             _Departs: if the import refuses its example.
         """
-        example = self._runs(_THE_EXAMPLE, self.example)
+        example = self._example_runs()
         agree = self._modes_agree(example)
         others = self._others(example, agree)
         in_training = any(run.mode == "training" for run in others)
@@ -574,10 +584,12 @@ def copied(model: torch.nn.Module) -> torch.nn.Module:
 
 def _twin(model: torch.nn.Module, mode: str) -> torch.nn.Module:
     """Return a copy in a mode; of a large model all copies have the same parameters."""
-    parameters = list(model.parameters())
-    is_large = sum(p.numel() * p.element_size() for p in parameters) > LARGEST_COPIED
-    twin = copy.deepcopy(model, {id(p): p for p in parameters} if is_large else {})
-    return twin.train(_MODES[mode])
+    shared = {id(p): p for p in model.parameters()} if _is_large(model) else {}
+    return copy.deepcopy(model, shared).train(_MODES[mode])
+
+
+def _is_large(model: torch.nn.Module) -> bool:
+    return sum(p.numel() * p.element_size() for p in model.parameters()) > LARGEST_COPIED
 
 
 def _in_mode(net: nnx.Module, mode: str) -> nnx.Module:
@@ -648,11 +660,14 @@ def _move(model: torch.nn.Module, net: nnx.Module, deltas: Mapping[str, np.ndarr
 
 
 @contextmanager
-def _as_it_was() -> Iterator[None]:
+def _as_it_was(is_large: bool) -> Iterator[None]:
     """Leave the global random numbers as they were, and nothing said by the models' warnings."""
     import torch
 
     of_python, of_numpy = random.getstate(), np.random.get_state()
+    threads = torch.get_num_threads()
+    if not is_large:  # threads that wait for each other would take the most of the time
+        torch.set_num_threads(1)
     try:
         with (
             torch.random.fork_rng(devices=[]),
@@ -662,5 +677,6 @@ def _as_it_was() -> Iterator[None]:
             warnings.simplefilter("ignore")
             yield
     finally:
+        torch.set_num_threads(threads)
         random.setstate(of_python)
         np.random.set_state(of_numpy)

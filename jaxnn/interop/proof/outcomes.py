@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +22,13 @@ from .drawing import fixed_in_torch, fixed_key, takes_rngs
 if TYPE_CHECKING:
     import torch
 
-# What runs once is compiled in less time than it would save.
-_QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+# What runs once is compiled in less time than optimising would save.
+_QUICKLY = {
+    "xla_backend_optimization_level": 0,
+    "xla_llvm_disable_expensive_passes": True,
+    "xla_cpu_use_fusion_emitters": False,
+    "xla_cpu_parallel_codegen_split_count": 1,
+}
 
 
 @dataclass
@@ -284,10 +290,12 @@ class Traced:
         return None if self.lowered is None else self.lowered.as_text()
 
     def compile(self) -> Traced:
-        """Compile it, in less time than optimising would save in one run."""
+        """Compile it, as quickly as can be: it runs once."""
         if self.lowered is not None and self.compiled is None:
-            options = _QUICKLY if jax.default_backend() == "cpu" else None
-            self.compiled = self.lowered.compile(compiler_options=options)
+            if jax.default_backend() == "cpu":
+                with suppress(jax.errors.JaxRuntimeError):  # another XLA may lack an option
+                    self.compiled = self.lowered.compile(compiler_options=_QUICKLY)
+            self.compiled = self.compiled or self.lowered.compile()
         return self
 
     def outcome(self) -> Outcome:
