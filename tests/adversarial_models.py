@@ -503,7 +503,7 @@ class Learned(Function):
 
     @staticmethod
     def backward(ctx, first, second):
-        x, scale = ctx.saved_tensors
+        x, _ = ctx.saved_tensors
         first = torch.zeros_like(x) if first is None else first
         second = torch.zeros_like(x) if second is None else second
         needed = ctx.needs_input_grad[1]

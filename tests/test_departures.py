@@ -20,7 +20,6 @@ from jaxnn.interop.proof.calls import Call
 from jaxnn.interop.proof.drawing import fix_streams, fixed_in_torch
 
 CASES = adversarial_models.CASES
-SILENT = ("error", "always")
 
 
 def test_there_are_many():
@@ -69,10 +68,9 @@ def flat(value: Any) -> list[Any]:
     if hasattr(value, "shape"):
         return [value]
     if isinstance(value, dict):
-        return [leaf for key in value for leaf in flat(value[key])]
-    return (
-        [leaf for item in value for leaf in flat(item)] if isinstance(value, (tuple, list)) else []
-    )
+        return [leaf for item in value.values() for leaf in flat(item)]
+    items = value if isinstance(value, (tuple, list)) else ()
+    return [leaf for item in items for leaf in flat(item)]
 
 
 def compare(net: Any, ours: Any, case: Any, mode: str) -> None:
@@ -82,49 +80,61 @@ def compare(net: Any, ours: Any, case: Any, mode: str) -> None:
     torch.manual_seed(1)
     for make in (case.others, case.args):
         args = make()
-        tensors = [t for t in flat(list(args)) if t.is_floating_point()]
-        call = Call.of(args, {})
-        mine = call.arrays()
-        for tensor in tensors:
-            tensor.requires_grad_()
-        given = [t.clone() if isinstance(t, torch.Tensor) else {k: v.clone() for k, v in t.items()}
-                 for t in args]  # fmt: skip
-        with fixed_in_torch():
-            want = flat(net(*given))
-        total = sum(((leaf * cosine(leaf)).sum().abs() if leaf.is_complex() else (leaf * cosine(leaf)).sum())
-                    for leaf in want)  # fmt: skip
-        wanted = dict.fromkeys(n for n, p in net.named_parameters() if p.requires_grad)
-        net.zero_grad()
-        total.backward()
-        graph, parameters, rest = nnx.split(ours, nnx.Param, ...)
-
-        def loss(parameters: Any, mine: Any, rest: Any) -> Any:
-            module = nnx.merge(graph, parameters, rest, copy=True)
-            positional, named = call.in_jax(mine)
-            leaves = flat(module(*positional, **named))
-            total = sum(jnp.abs((leaf * cosine(leaf).astype(leaf.dtype)).sum()) if jnp.iscomplexobj(leaf)
-                        else (leaf * cosine(leaf)).sum() for leaf in leaves)  # fmt: skip
-            return total, (leaves, nnx.state(module))
-
-        (gradients, by_input), (got, state) = jax.jit(jax.grad(loss, (0, 1), has_aux=True))(
-            parameters, mine, rest
-        )
-        nnx.update(ours, state)
+        want, gradients, by_input = of_torch(net, args)
+        got, found, of_inputs = of_jax(ours, args)
         for one, other in zip(got, want, strict=True):
             close(one, other)
-        unique = list({id(t): t for t in tensors}.values())
-        if len(unique) == len(tensors):
-            for one, tensor in zip(by_input, tensors, strict=True):
-                close(one, tensor.grad, tensor)
-        theirs = dict(net.named_parameters())
-        found = {".".join(map(str, path)): g[...] for path, g in nnx.to_flat_state(gradients)}
-        assert set(found) == set(wanted)
+        if len(by_input) == len(of_inputs):
+            for one, other in zip(of_inputs, by_input, strict=True):
+                close(one, other)
+        assert set(found) == set(gradients)
         for key, gradient in found.items():
-            close(gradient, theirs[key].grad, theirs[key])
+            close(gradient, gradients[key])
         saved = jaxnn.state_dict(ours)
         assert list(saved) == list(net.state_dict())
         for key, tensor in net.state_dict().items():
             close(saved[key], tensor)
+
+
+def of_torch(net: Any, args: tuple[Any, ...]) -> tuple[list[Any], dict[str, Any], list[Any]]:
+    """The outputs, the gradients of parameters, and those of the tensors given, each once."""
+    tensors = list({id(t): t for t in flat(list(args)) if t.is_floating_point()}.values())
+    for tensor in tensors:
+        tensor.requires_grad_()
+    given = [{k: v.clone() for k, v in a.items()} if isinstance(a, dict) else a.clone()
+             for a in args]  # fmt: skip
+    with fixed_in_torch():
+        outputs = flat(net(*given))
+    sums = [(leaf * cosine(leaf)).sum() for leaf in outputs]
+    net.zero_grad()
+    sum(total.abs() if total.is_complex() else total for total in sums).backward()
+    parameters = [(name, p) for name, p in net.named_parameters() if p.requires_grad]
+    gradients = {name: gradient_of(parameter) for name, parameter in parameters}
+    return outputs, gradients, [gradient_of(tensor) for tensor in tensors]
+
+
+def gradient_of(tensor: torch.Tensor) -> torch.Tensor:
+    return torch.zeros_like(tensor) if tensor.grad is None else tensor.grad
+
+
+def of_jax(ours: Any, args: tuple[Any, ...]) -> tuple[list[Any], dict[str, Any], list[Any]]:
+    """The same of the import, which keeps the state after the call."""
+    call = Call.of(args, {})
+    graph, parameters, rest = nnx.split(ours, nnx.Param, ...)
+
+    def loss(parameters: Any, given: Any, rest: Any) -> Any:
+        module = nnx.merge(graph, parameters, rest, copy=True)
+        positional, named = call.in_jax(given)
+        outputs = flat(module(*positional, **named))
+        sums = [(leaf * cosine(leaf).astype(leaf.dtype)).sum() for leaf in outputs]
+        total = sum(jnp.abs(s) if jnp.iscomplexobj(s) else s.astype(jnp.float32) for s in sums)
+        return total, (outputs, nnx.state(module))
+
+    run = jax.jit(jax.grad(loss, (0, 1), has_aux=True))
+    (gradients, by_input), (outputs, state) = run(parameters, call.arrays(), rest)
+    nnx.update(ours, state)
+    found = {".".join(map(str, path)): g[...] for path, g in nnx.to_flat_state(gradients)}
+    return outputs, found, by_input
 
 
 def cosine(leaf: Any) -> Any:
@@ -134,9 +144,7 @@ def cosine(leaf: Any) -> Any:
     return jnp.asarray(values, jnp.float32)
 
 
-def close(ours: Any, theirs: Any, like: Any = None) -> None:
-    if theirs is None:
-        theirs = torch.zeros_like(like)
+def close(ours: Any, theirs: torch.Tensor) -> None:
     want = theirs.detach().numpy()
     assert ours.shape == want.shape
     scale = max(1.0, float(np.abs(want).max(initial=0)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -31,7 +32,7 @@ from .leaves import layer_name, make_layer
 from .lower import Lowered, UnsupportedOperators, lower, operator_name
 from .operators import DRAWING, OPERATORS, dtype_of
 from .probing import probe, steady_seeds
-from .program import Call, Operation, Program, Value
+from .program import Call, Operation, Program, Sizes, Value
 
 if TYPE_CHECKING:
     import torch
@@ -95,11 +96,52 @@ def from_torch(
         raise TypeError(
             f"jaxnn.from_torch: `module` must be a torch.nn.Module, got {type(module).__name__}"
         )
-    args = tuple(example_args) if isinstance(example_args, (tuple, list)) else (example_args,)
-    args = tuple(tensor_of(value) for value in args)
-    kwargs = {name: tensor_of(value) for name, value in (example_kwargs or {}).items()}
+    args, kwargs = example_of(module, example_args, example_kwargs)
     net = Importation(module, args, kwargs, rngs, dynamic_batch).run()
     return check_import(net, module, args, kwargs, check)
+
+
+def example_of(
+    module: torch.nn.Module, example_args: Any, example_kwargs: Mapping[str, Any] | None
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return an example as positional and keyword arguments of tensors.
+
+    Raises:
+        TypeError: if the model has no Python code, or its forward does not take them.
+    """
+    import torch
+
+    name = type(module).__name__
+    is_tuple = isinstance(example_args, (tuple, list)) and not hasattr(example_args, "_fields")
+    args = tuple(tensor_of(v) for v in (example_args if is_tuple else (example_args,)))
+    kwargs = {name: tensor_of(value) for name, value in (example_kwargs or {}).items()}
+    for path, part in module.named_modules():
+        place = f"its part {path}" if path else "it"
+        if isinstance(part, torch.jit.ScriptModule):
+            raise TypeError(
+                f"jaxnn.from_torch: {name} cannot be imported: {place} is a TorchScript module, "
+                "whose Python code is not there; import the module that it was scripted from, and "
+                "load its state dict"
+            )
+        if ".quantized" in type(part).__module__:
+            raise TypeError(
+                f"jaxnn.from_torch: {name} cannot be imported: {place} is quantized "
+                f"({type(part).__name__}); import the model of floating-point layers, and quantize "
+                "in JAX"
+            )
+    if any(isinstance(v, torch.nn.utils.rnn.PackedSequence) for v in (*args, *kwargs.values())):
+        raise TypeError(
+            f"jaxnn.from_torch: an argument of {name} is a PackedSequence; pass the padded tensor, "
+            "and pack it inside of the model or give jaxnn's layer `lengths`"
+        )
+    try:
+        inspect.signature(module.forward).bind(*args, **kwargs)
+    except TypeError as error:
+        raise TypeError(
+            f"jaxnn.from_torch: the example does not fit {name}.forward"
+            f"{inspect.signature(module.forward)}: {error}"
+        ) from None
+    return args, kwargs
 
 
 def imported_torch() -> Any:
@@ -137,6 +179,7 @@ class Importation:
         self.programs: dict[bool, dict[str, tuple[Program, ...]] | str] = {}
         self.known: dict[str, Program] = {}
         self.constants: dict[str, Any] = {}
+        self.sizes: dict[str, Sizes] = {}
         self.notes: list[str] = []
         # By mode, whether each layer is in training mode: as `train` leaves it, and when called.
         self.modes: dict[bool, dict[str, bool]] = {}
@@ -334,6 +377,7 @@ class Importation:
     def _keep(self, training: bool, lowered: Lowered) -> None:
         """Keep the programs; equal ones, of both modes or of blocks that repeat, are one object."""
         self.constants |= lowered.constants
+        self.sizes |= lowered.sizes
         self.programs[training] = {
             path: tuple(self.known.setdefault(repr(body), Program(body)) for body in bodies)
             for path, bodies in lowered.bodies.items()
@@ -355,6 +399,8 @@ class Importation:
         )  # fmt: skip
         imported.state_version = module._version
         imported._own_modes = own_modes(module)
+        if path and path in self.sizes:
+            imported._sizes = self.sizes[path]
         self._add_state(path, module, imported)
         for child_name, child in module._modules.items():
             child_path = f"{path}.{child_name}" if path else child_name

@@ -283,11 +283,20 @@ def _without_consequences(guards: list[Guard]) -> list[Guard]:
     return kept
 
 
-def renamed(guards: Iterable[Guard], names: Callable[[int], str]) -> tuple[Guard, ...]:
-    """Return the guards over the arguments' own names."""
+def renamed(guards: Iterable[Guard], name: Callable[[str, str], str | None]) -> tuple[Guard, ...]:
+    """Return the guards over other names, without those that have a size of no name.
 
-    def named(guard: Guard) -> Guard:
-        text = re.sub(r"flat\[(\d+)\]", lambda match: names(int(match[1])), guard.text)
-        return Guard(text, guard.line)
-
-    return tuple(map(named, guards))
+    Args:
+        guards: conditions over `flat[i].shape[dim]`.
+        name: what a size is called, by i and dim.
+    """
+    found = []
+    for guard in guards:
+        pairs = re.findall(r"flat\[(\d+)\]\.shape\[(\d+)\]", guard.text)
+        names = {pair: name(*pair) for pair in pairs}
+        if all(names.values()):
+            text = guard.text
+            for (i, dim), new in names.items():
+                text = text.replace(f"flat[{i}].shape[{dim}]", str(new))
+            found.append(Guard(text, guard.line))
+    return tuple(found)

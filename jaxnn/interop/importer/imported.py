@@ -15,6 +15,7 @@ from flax import nnx
 
 from ...modules._module import Module, RandomSource, fork_stream, key_from, keys_for_parts
 from ...modules.container import _accepts_rngs
+from .guards import Guard
 from .operators import DRAWING, OPERATORS, dtype_of
 from .program import (
     Body,
@@ -23,6 +24,7 @@ from .program import (
     Opaque,
     Operation,
     Program,
+    Sizes,
     State,
     Structure,
     Value,
@@ -220,6 +222,7 @@ class Imported(WithOwnModes):
         self._tied: tuple[tuple[str, str], ...] = ()
         self._state_keys: tuple[str, ...] = ()
         self._own_modes = ()
+        self._sizes = Sizes()
         self.state_version = 1
         self._stream = nnx.data(fork_stream(source, rngs, "dropout"))
         self.deterministic = False
@@ -232,6 +235,9 @@ class Imported(WithOwnModes):
                 f"{self._source} uses values that only the module around it has "
                 f"({', '.join(body.captured)}), so it runs as a part of that alone"
             )
+        values: dict[str, Any] = {}
+        bind(self._source, body, args, kwargs, values)
+        check_sizes(self._source, self._sizes.shapes, self._sizes.guards, values)
         # Operands of unlike dtypes meet as they do in the original.
         with tied_in_place(self), jax.numpy_dtype_promotion("standard"):
             return self._run(body, args, kwargs, (), keys_for_parts(rngs))[0]
@@ -406,13 +412,27 @@ def bind(
             f"{name} takes the arguments {known}; got {len(args)} by position, {list(kwargs)} by "
             "name"
         )
-    for array, shape in body.shapes:
+    check_sizes(name, body.shapes, body.guards, values)
+
+
+def check_sizes(
+    name: str,
+    shapes: Sequence[tuple[str, tuple[int | None, ...]]],
+    guards: Sequence[Guard],
+    values: Mapping[str, Any],
+) -> None:
+    """Refuse arrays of other sizes than those that a program holds for.
+
+    Raises:
+        ValueError: naming the condition, and the line that asks for it.
+    """
+    for array, shape in shapes:
         _check_input(name, array, values[array], shape)
-    for guard in body.guards:
+    for guard in guards:
         if not guard.holds(values):
             sizes = ", ".join(
                 f"{array}: {tuple(values[array].shape)}"
-                for array, _ in body.shapes
+                for array, _ in shapes
                 if f"{array}.shape" in guard.text
             )
             raise ValueError(
@@ -486,6 +506,8 @@ def _same(structure: Any, given: Any) -> bool:
 def _briefly(value: Any) -> str:
     if hasattr(value, "shape"):
         return f"an array of shape {tuple(value.shape)}"
+    if isinstance(value, (tuple, list)):
+        return f"one of {len(value)}"
     return repr(value) if isinstance(value, (int, float, str, type(None))) else type(value).__name__
 
 

@@ -19,6 +19,7 @@ from .program import (
     Input,
     Literal,
     Operation,
+    Sizes,
     State,
     Step,
     Value,
@@ -104,10 +105,12 @@ class Lowered:
     Attributes:
         bodies: the programs of each module that has one, in the order of its calls.
         constants: arrays that are too large for the programs, by path.
+        sizes: those of the first call of each module.
     """
 
     bodies: dict[str, list[Body]]
     constants: dict[str, Any]
+    sizes: dict[str, Sizes] = field(default_factory=dict)
 
 
 def lower(captured: Captured, paths: Mapping[str, list[str]], known: Iterable[str]) -> Lowered:
@@ -133,6 +136,8 @@ class _Lowering:
         self.where: dict[torch.fx.Node, Frame] = {}
         self.assigned: list[tuple[str, torch.fx.Node]] = []
         self.unsupported: dict[str, str] = {}
+        self.sizes: dict[str, Sizes] = {}
+        self.guards = guards_of(captured.program, captured.origins)
         self.order = {node: at for at, node in enumerate(self.graph.nodes)}
 
     def run(self) -> Lowered:
@@ -142,7 +147,7 @@ class _Lowering:
         self._body(root)
         if self.unsupported:
             raise UnsupportedOperators(self.unsupported)
-        return Lowered(self.bodies, self.constants)
+        return Lowered(self.bodies, self.constants, self.sizes)
 
     # --- frames ---------------------------------------------------------------------------------
 
@@ -328,6 +333,7 @@ class _Lowering:
             shapes=tuple(writer.shapes()) if frame.parent is None else (),
             guards=writer.guards() if frame.parent is None else (),
         )
+        self.sizes.setdefault(frame.path, Sizes(tuple(writer.shapes()), writer.guards()))
         bodies = self.bodies.setdefault(frame.path, [])
         if body not in bodies:
             bodies.append(body)
@@ -381,14 +387,25 @@ class _Writer:
 
     def shapes(self) -> Iterator[tuple[str, tuple[int | None, ...]]]:
         for index, node in self.frame.inputs.items():
+            if index not in self.input_names or isinstance(node, int) or _is_size(node):
+                continue
             value = node.meta["val"]
             shape = tuple(n if isinstance(n, int) else None for n in value.shape)
             yield self.input_names[index], shape
 
     def guards(self) -> tuple[Guard, ...]:
-        captured = self.lowering.captured
-        found = guards_of(captured.program, captured.origins)
-        return renamed(found, lambda index: self.input_names[str(index)])
+        """Return the conditions on the sizes that this call is given."""
+        if self.frame.parent is None:
+            return renamed(self.lowering.guards, lambda i, d: f"{self.input_names[i]}.shape[{d}]")
+        root = self.lowering.root.inputs
+        known: dict[str, str] = {}
+        for index, node in self.frame.inputs.items():
+            if index in self.input_names and not isinstance(node, int) and not _is_size(node):
+                for dim, size in enumerate(node.meta["val"].shape):
+                    known.setdefault(str(size), f"{self.input_names[index]}.shape[{dim}]")
+        return renamed(
+            self.lowering.guards, lambda i, d: known.get(str(root[i].meta["val"].shape[int(d)]))
+        )
 
     def _fresh(self, base: str) -> str:
         self.counts[base] += 1

@@ -162,6 +162,27 @@ class Body:
     guards: tuple[Guard, ...] = ()
 
 
+@dataclass(frozen=True, eq=False)
+class Sizes:
+    """What a part is called with by the model around it: other sizes are not its program's.
+
+    It is compared by identity, which NNX does at every call.
+
+    Attributes:
+        shapes: as in `Body`.
+        guards: as in `Body`.
+    """
+
+    shapes: tuple[tuple[str, tuple[int | None, ...]], ...] = ()
+    guards: tuple[Guard, ...] = ()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Sizes:
+        return self
+
+    def __copy__(self) -> Sizes:
+        return self
+
+
 class Program:
     """A body that is compared and hashed by identity, which NNX does at every call."""
 
