@@ -196,8 +196,7 @@ def capture(
             _oblivious(size_one and dynamic_batch), _quietly(),
         ):  # fmt: skip
             stack.enter_context(context)
-        if decisions is not None:
-            stack.enter_context(_as_decided(decisions))
+        stack.enter_context(_undecided() if decisions is None else _as_decided(decisions))
         exported = torch.export.export(Flat(), tuple(tensors), dynamic_shapes=shapes, strict=False)
         exported = exported.run_decompositions({})
     modes = dict(_library().modes)
@@ -299,8 +298,14 @@ def _assigned_buffers(model: torch.nn.Module) -> Iterator[None]:
     for path, module, buffers in was:
         for name, buffer in buffers.items():
             new = module._buffers.get(name)
-            if new is not buffer and buffer is not None and isinstance(new, torch.Tensor):
+            if new is not buffer and isinstance(new, torch.Tensor):
                 full = f"{path}.{name}" if path else name
+                if buffer is None or (buffer.shape, buffer.dtype) != (new.shape, new.dtype):
+                    had = "None" if buffer is None else f"{buffer.dtype} {tuple(buffer.shape)}"
+                    raise Refused(
+                        f"forward assigns the buffer {full}, which was {had}, what is {new.dtype} "
+                        f"{tuple(new.shape)}; register it with the shape and dtype that it keeps"
+                    )
                 torch.ops.jaxnn_import.mark(f"assign {full}", [new], [])
                 module._buffers[name] = buffer
 
@@ -782,9 +787,26 @@ def decide(model: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, A
         return value
 
     args, kwargs = copied(args, kwargs)
-    with _reads(answer), _coins_that_never_drop(), torch.no_grad():
+    with _reads(answer), _coins_that_never_drop(), torch.enable_grad():
         twin(*args, **kwargs)
     return decisions
+
+
+class _AsksForGradients(RuntimeError):
+    """A data-dependent branch: what needs a gradient differs while a model is traced."""
+
+
+@contextmanager
+def _undecided() -> Iterator[None]:
+    """Refuse what only a run of the model can answer; its values the exporter refuses itself."""
+
+    def answer(original: Callable[..., Any], tensor: Any, caller: Any) -> Any:
+        if getattr(original, "__name__", "") == "__get__":
+            raise _AsksForGradients("data-dependent: the model asks whether a tensor has gradients")
+        return original(tensor)
+
+    with _reads(answer):
+        yield
 
 
 @contextmanager
@@ -801,6 +823,7 @@ def _reads(answer: Callable[[Callable[..., Any], Any, Any], Any]) -> Iterator[No
     import torch
 
     originals = {name: getattr(torch.Tensor, name) for name in _READS}
+    needs_gradient: Any = torch.Tensor.requires_grad
 
     def patch(name: str) -> None:
         original = originals[name]
@@ -813,11 +836,22 @@ def _reads(answer: Callable[[Callable[..., Any], Any, Any], Any]) -> Iterator[No
 
         setattr(torch.Tensor, name, read)
 
+    def asked(self: Any) -> Any:
+        caller = sys._getframe(1)
+        if _is_torchs(caller) or isinstance(self, torch.nn.Parameter):
+            return needs_gradient.__get__(self)
+        return answer(needs_gradient.__get__, self, caller)
+
+    def set_gradient(self: Any, value: bool) -> None:
+        needs_gradient.__set__(self, value)
+
     try:
         for name in _READS:
             patch(name)
+        torch.Tensor.requires_grad = property(asked, set_gradient)  # type: ignore[assignment,method-assign]
         yield
     finally:
+        del torch.Tensor.requires_grad
         for name, original in originals.items():
             setattr(torch.Tensor, name, original)
 

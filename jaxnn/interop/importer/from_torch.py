@@ -279,7 +279,8 @@ class Importation:
             args, kwargs = jax.tree.unflatten(tree, values)
             if _accepts_rngs(type(result)):  # type: ignore[arg-type]
                 kwargs = {**kwargs, "rngs": jax.random.key(0)}
-            return jax.tree.leaves(nnx.merge(graph, state)(*args, **kwargs))
+            found = nnx.merge(graph, state)(*args, **kwargs)
+            return [leaf for leaf in jax.tree.leaves(found) if isinstance(leaf, jax.Array)]
 
         try:
             with warnings.catch_warnings():

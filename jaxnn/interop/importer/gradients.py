@@ -8,13 +8,12 @@ pass on stand-ins for the gradients of its results.
 from __future__ import annotations
 
 import inspect
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .guards import line_of_the_model
+from .guards import is_called_by_the_model, line_of_the_model
 
 if TYPE_CHECKING:
     import torch
@@ -34,6 +33,7 @@ class CustomGradient:
         names: of the tensors that its forward pass is given.
         outputs: of the results, which have a gradient that the backward pass is given.
         gradients: for each tensor among the arguments, its place among the gradients, or None.
+        is_removed: whether it is a hook that the forward pass has taken away again.
     """
 
     name: str
@@ -41,6 +41,7 @@ class CustomGradient:
     names: tuple[str, ...] = ("x",)
     outputs: tuple[int, ...] = (0,)
     gradients: tuple[int | None, ...] = (0,)
+    is_removed: bool = False
 
 
 @dataclass
@@ -87,14 +88,42 @@ def marked_gradients(recorder: Recorder) -> Iterator[None]:
     def registered(self: Any, hook: Callable[..., Any]) -> Any:
         if not torch.compiler.is_exporting():
             return register(self, hook)
-        _hook(recorder, self, hook)
-        return torch.utils.hooks.RemovableHandle(OrderedDict())
+        return _hook(recorder, self, hook)
+
+    data: Any = torch.Tensor.data
+    retain = torch.Tensor.retain_grad
+
+    def detached(self: Any) -> Any:
+        return self.detach() if torch.compiler.is_exporting() else data.__get__(self)
+
+    def set_data(self: Any, value: Any) -> None:
+        if torch.compiler.is_exporting() and is_called_by_the_model():
+            self.detach().copy_(value)
+        else:
+            data.__set__(self, value)
 
     function.apply = classmethod(applied)  # type: ignore[assignment,method-assign]
     torch.Tensor.register_hook = registered  # type: ignore[method-assign,assignment]
+    # The exporter loses the one, and has no gradients to retain.
+    torch.Tensor.data = property(detached, set_data)  # type: ignore[assignment,method-assign]
+    torch.Tensor.retain_grad = lambda self: None  # type: ignore[method-assign,assignment]
+    detach = torch.Tensor.detach_
+
+    def detached_in_place(self: Any) -> Any:
+        if not torch.compiler.is_exporting() or not is_called_by_the_model():
+            return detach(self)
+        raise Refused(
+            f"forward detaches a tensor in place (detach_), at {line_of_the_model()}, which the "
+            "exporter loses; write y = y.detach()"
+        )
+
+    torch.Tensor.detach_ = detached_in_place  # type: ignore[method-assign]
     try:
         yield
     finally:
+        torch.Tensor.detach_ = detach  # type: ignore[method-assign]
+        del torch.Tensor.data
+        torch.Tensor.retain_grad = retain  # type: ignore[method-assign]
         torch.Tensor.register_hook = register  # type: ignore[method-assign]
         if apply is None:
             del function.apply
@@ -231,10 +260,28 @@ def _is_float(value: Any) -> bool:
     return isinstance(value, torch.Tensor) and (value.is_floating_point() or value.is_complex())
 
 
-def _hook(recorder: Recorder, tensor: Any, hook: Callable[..., Any]) -> None:
+class _Handle:
+    """What a registered hook is removed by."""
+
+    def __init__(self, record: CustomGradient) -> None:
+        self.record = record
+
+    def remove(self) -> None:
+        """Take the hook away."""
+        self.record.is_removed = True
+
+    def __enter__(self) -> _Handle:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.remove()
+
+
+def _hook(recorder: Recorder, tensor: Any, hook: Callable[..., Any]) -> _Handle:
     line = line_of_the_model()
     name = getattr(hook, "__name__", type(hook).__name__)
-    key = recorder.add(CustomGradient(name if name.isidentifier() else "hook", line))
+    record = CustomGradient(name if name.isidentifier() else "hook", line)
+    key = recorder.add(record)
     recorder.mark(f"hook {key}", [tensor], [])
     stand_in = recorder.stand_in(tensor)
     recorder.mark(f"back {key}", [stand_in], [])
@@ -251,6 +298,7 @@ def _hook(recorder: Recorder, tensor: Any, hook: Callable[..., Any]) -> None:
             "place in the import"
         )
     recorder.mark(f"done {key}", [stand_in if gradient is None else gradient], [])
+    return _Handle(record)
 
 
 def refuse_hooks_of_gradients(model: torch.nn.Module) -> None:

@@ -173,6 +173,11 @@ def line_of_the_model() -> str:
     return "(a line that the exporter does not tell)"
 
 
+def is_called_by_the_model() -> bool:
+    """Whether a model's own code calls the function that asks this."""
+    return is_the_models(sys._getframe(2).f_code.co_filename)
+
+
 def described(frame: Any) -> str:
     """Return a frame's present line, as Python's tracebacks write it."""
     code = frame.f_code

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .capture import Captured, RecordedCall
 from .gradients import CustomGradient, Refused
 from .guards import Guard, guards_of, renamed
+from .operators import DRAWING
 from .program import (
     Assign,
     Body,
@@ -222,7 +223,7 @@ class _Lowering:
             # What is called within another Function has no gradient but that one's.
             if not self.regions and kind == "begin":
                 self.frame.items.append(region)
-            elif not self.regions:
+            elif not self.regions and not record.is_removed:
                 self._place_hook(region)
             self.regions.append(region)
             self.into = self.regions[0].forward if len(self.regions) == 1 else self.into
@@ -301,6 +302,13 @@ class _Lowering:
             if spec.kind is OutputKind.BUFFER_MUTATION
         ]
         for path, node in [*changed, *self.assigned]:
+            layer = path.rpartition(".")[0]
+            if layer in self.captured.modes:
+                raise Refused(
+                    f"forward changes the buffer {path} of a layer that updates it itself, at "
+                    f"{_line(node)}; give the layer the value by its own options, or reset it "
+                    "outside of forward"
+                )
             frame = self.where.get(node, root)
             while frame.parent is not None and not _below(frame.path, path):
                 frame = frame.parent
@@ -578,6 +586,12 @@ class _Writer:
         backward = _FunctionWriter(self.lowering, self.frame, gradients_of, forward.names)
         undone = [step for node in region.backward for step in backward.step(node)]
         record = region.record
+        for step in (*steps, *undone):
+            if isinstance(step, Operation) and step.operator in DRAWING:
+                raise Refused(
+                    f"the Function {record.name}, called at {record.line}, draws random numbers "
+                    f"({step.operator}); draw them outside of it, and give them to it"
+                )
         gradients = tuple(
             None if place is None else backward.value(region.gradients[place])
             for place in record.gradients
@@ -585,6 +599,8 @@ class _Writer:
         for node in backward.captured:
             if node not in results and node not in region.inputs:
                 forward.value(node)  # of the surroundings
+                if node not in forward.captured:
+                    forward.captured.append(node)
         candidates = [*region.inputs, *forward.captured, *results]
         given = tuple(self.value(node) for node in region.inputs)
         captured = tuple(self.value(node) for node in forward.captured)

@@ -12,7 +12,7 @@ import random
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +20,7 @@ import numpy as np
 from .capture import copied, describe, left_as_it_was, named_arguments
 from .gradients import Refused
 from .guards import described, is_the_models, line_of_the_model
+from .leaves import layer_name
 
 if TYPE_CHECKING:
     import torch
@@ -60,10 +61,15 @@ def _notes(model: torch.nn.Module, call: Call, wide: bool) -> list[str]:
         unchanged = {name: p.detach().clone() for name, p in model.named_parameters()}
         _seed()
         drawn = _random_states()
-        with accesses.noted(), _integers_within(wide), _unseeded():
+        with accesses.noted(), _watched(wide) as generators, _unseeded():
             first = _run(model, given, copy=False, seed=False)
         _refuse_changed_parameters(model, unchanged)
         notes = _written_arguments(model, given)
+        notes += [
+            f"forward draws from a torch.Generator of its own, at {line}; the import draws from "
+            "the streams of rngs"
+            for line in dict.fromkeys(generators)
+        ]
         if _random_states() != drawn:
             notes.append(
                 f"forward uses Python's or NumPy's random numbers, {_line_of_draw(model, call)}; "
@@ -73,6 +79,14 @@ def _notes(model: torch.nn.Module, call: Call, wide: bool) -> list[str]:
         restore()
         second = _run(model, call)
         settled = _attributes(model)
+    layers = {path for path, module in model.named_modules() if layer_name(module) is not None}
+    switched = [key for key in after if key[0] in layers and before.get(key) != after[key]]
+    if switched:
+        listed = ", ".join(f"{'.'.join(key)} (set at {accesses.line(key)})" for key in switched)
+        raise Refused(
+            f"forward changes options of layers, which an import reads once: {listed}; set them "
+            "outside of forward, or call the function of torch.nn.functional with them"
+        )
     carried = [key for key in accesses.read_first(before, after) if before[key] != after[key]]
     if not _agree(first, second):
         raise _refusal(carried, accesses)
@@ -414,8 +428,11 @@ def _unseeded() -> Iterator[None]:
 
 
 @contextmanager
-def _integers_within(wide: bool) -> Iterator[None]:
-    """Refuse integers that leave 32 bits, where the import has no wider ones."""
+def _watched(wide: bool) -> Iterator[list[str]]:
+    """Refuse integers that leave 32 bits, where the import has no wider ones.
+
+    What is yielded lists the lines that draw from a generator of the model's own.
+    """
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -424,6 +441,10 @@ def _integers_within(wide: bool) -> Iterator[None]:
             self, func: Any, types: Any, args: Any = (), kwargs: Any = None
         ) -> Any:
             result = func(*args, **(kwargs or {}))
+            if (kwargs or {}).get("generator") is not None:
+                drawn.append(line_of_the_model())
+            if wide:
+                return result
             if isinstance(result, torch.Tensor) and result.dtype == torch.int64:
                 is_set = "empty" not in func.__name__ and result.numel()
                 if is_set and max(result.max().item(), -result.min().item() - 1) > _LARGEST:
@@ -434,7 +455,6 @@ def _integers_within(wide: bool) -> Iterator[None]:
                     )
             return result
 
-    with ExitStack() as stack:
-        if not wide:
-            stack.enter_context(Watch())
-        yield
+    drawn: list[str] = []
+    with Watch():
+        yield drawn
