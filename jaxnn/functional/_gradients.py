@@ -135,5 +135,5 @@ mlir.register_lowering(
 
 
 def magnitude(x: Float[Array, "..."]) -> Float[Array, "..."]:
-    """|x|, with derivative 0 at 0, where that of jnp.abs is 1."""
-    return x * lax.stop_gradient(jnp.sign(x))
+    """|x|, with derivative 0 at 0 and at NaN, where that of jnp.abs is 1 and NaN."""
+    return x * lax.stop_gradient(jnp.where(jnp.isnan(x), 0, jnp.sign(x)))

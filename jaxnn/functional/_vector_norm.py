@@ -69,4 +69,5 @@ def _finite_norm_jvp(
         # Selected twice, since the derivative's infinity times a cotangent of 0 would be NaN.
         size = jnp.where(direction == 0, 1, jnp.abs(direction))
         direction = jnp.where(direction == 0, 0, jnp.sign(direction) * size ** (p - 1))
-    return norm, (direction * tangent).sum(axes, keepdims=True)
+    along = jnp.where(zero, 0, direction * tangent)
+    return norm, along.sum(axes, keepdims=True)
