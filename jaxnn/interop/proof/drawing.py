@@ -29,7 +29,7 @@ UNIFORM = 1 / 32
 _IGNORED = {"layout", "device", "pin_memory", "memory_format", "generator"}
 
 
-class CannotFix(Exception):
+class CannotFix(ValueError):
     """The original draws random numbers by an operator whose draws cannot be fixed."""
 
 
