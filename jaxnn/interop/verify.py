@@ -85,7 +85,8 @@ class Report:
         wrong = [row for row in self.rows if not row.ok]
         outputs = [row for row in wrong if not row.agrees]
         gradients = [row for row in wrong if row.gradient is not None and not row.gradient.agrees]
-        order = [*outputs[:1], *gradients[-1:], *wrong[:1]]
+        of_parameters = [row for row in gradients if row.name]
+        order = [*outputs[:1], *of_parameters[-1:], *gradients[-1:], *wrong[:1]]
         return order[0] if order else None
 
     def table(self) -> Table:

@@ -282,7 +282,8 @@ class Comparing:
                 jax.enable_x64(is_wide or jax.config.read("jax_enable_x64")),
             ):
                 departure = self._compared()
-        return Evidence(tuple(self.rows), tuple(dict.fromkeys(self.notes))), departure
+        rows = sorted(self.rows, key=lambda row: row.input != _THE_EXAMPLE)
+        return Evidence(tuple(rows), tuple(dict.fromkeys(self.notes))), departure
 
     def _compared(self) -> str:
         try:
@@ -403,14 +404,15 @@ class Comparing:
                     else:
                         self._trace(run, agree or run.mode == "training" or not evaluates)
             except Exception as error:
-                why = f"the import refuses it: {_told(error)}"
+                verb = "refuses" if isinstance(error, ValueError) else "cannot run"
+                why = f"the import {verb} it: {_told(error)}"
                 self.rows += [Compared(one.mode, name, why_not=why) for one in runs]
                 runs = []
             if runs:
                 break
         # What of these sizes could not be run is of no interest where others could.
         failed = [] if "→" in name and runs else self.rows[: len(_MODES)]
-        self.rows = [*rows, *failed]
+        self.rows = rows + failed
         return runs
 
     def _telling_runs(self, name: str, calls: list[Call], example: list[_Run]) -> list[_Run]:
@@ -477,10 +479,12 @@ class Comparing:
             return f"{_module(name, kinds)}{again} is the first to depart: {_off(found, 'output')}"
         # A wrong gradient shows in all that stands before the fault, so that the last is nearest.
         order = {name: index for index, (name, _, _) in enumerate(rows)}
+        parameters = [d for d in departs if d.name.rpartition(".")[0] in order and "." in d.name]
         worst = max(
             departs,
             key=lambda d: (
-                d.kind == "output", d.kind == "gradient", order.get(d.name.rpartition(".")[0], -1)
+                d.kind == "output", d.kind == "gradient",
+                order[d.name.rpartition(".")[0]] if d in parameters else -1,
             ),
         )  # fmt: skip
         what = worst.name if worst.kind == "output" else f"{worst.kind} {worst.name}"
