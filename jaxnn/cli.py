@@ -90,15 +90,28 @@ def _verify(options: argparse.Namespace) -> int:
     from .interop import from_torch, verify
 
     module, args, kwargs = _made(options.target)
-    module = module.eval()
     device = None if options.device is None else _first_device(options.device)
-    try:
-        with jax.default_device(device), jax.default_matmul_precision("highest"):
-            return _shown(
-                verify(module, from_torch(module, args, kwargs), args, kwargs), options.target
-            )
-    except (TypeError, ValueError) as error:
-        raise UserError(str(error)) from error
+    codes, failures = [], []
+    with jax.default_device(device), jax.default_matmul_precision("highest"):
+        try:
+            net: Any = from_torch(module, args, kwargs, check=False)
+        except (TypeError, ValueError) as error:
+            raise UserError(str(error)) from error
+        for mode in ("evaluation", "training"):
+            module.train(mode == "training")
+            (net.train if mode == "training" else net.eval)()
+            what = f"{options.target} in {mode} mode"
+            try:
+                report = verify(module, net, args, kwargs)
+            except (TypeError, ValueError, RuntimeError) as error:
+                failures.append(f"{what}: not compared: {error}")
+            else:
+                codes.append(_shown(report, what))
+    if not codes:
+        raise UserError("; ".join(failures))
+    for failure in failures:
+        console.print(failure, markup=False, soft_wrap=True)
+    return max(codes)
 
 
 def _export(options: argparse.Namespace) -> int:
@@ -115,8 +128,10 @@ def _first_device(kind: str) -> Any:
 
 
 def _shown(report: Any, what: str) -> int:
+    for note in getattr(report, "notes", ()):
+        console.print(note, markup=False, soft_wrap=True)
     console.print(report.table())
-    agree = sum(row.agrees for row in report.rows)
+    agree = sum(row.ok for row in report.rows)
     verdict = "agrees" if report.ok else "departs"
     console.print(f"{what}: {verdict} ({agree} of {len(report.rows)} agree)", soft_wrap=True)
     return 0 if report.ok else 1

@@ -431,7 +431,9 @@ def test_the_commands(factories, capsys):
     assert "out/model.py: agrees (4 of 4 agree)" in capsys.readouterr().out
     assert main(["verify", "out"]) == 0
     assert main(["verify", "factories_of_test:good"]) == 0
-    assert "factories_of_test:good: agrees (1 of 1 agree)" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "factories_of_test:good in evaluation mode: agrees (1 of 1 agree)" in out
+    assert "factories_of_test:good in training mode: agrees (1 of 1 agree)" in out
     assert main(["port", "factories_of_test:good", "-o", "out"]) == 2
     assert "out holds files already" in capsys.readouterr().err
     assert main(["port", "factories_of_test:named", "-o", "out", "--force"]) == 0

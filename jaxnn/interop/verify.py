@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import copy
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 from rich.console import Console
 from rich.table import Table
 
-from .checkpoint import as_numpy, as_tensor
-from .importer.imported import Imported
+from .proof.calls import Call
+from .proof.copies import as_it_was, copied, of_model, of_rounding, twin
+from .proof.differences import Difference
+from .proof.drawing import fix_streams
+from .proof.modules import output_differences, outputs_of_flax, outputs_of_torch
+from .proof.outcomes import Outcome, gradient_differences, of_flax, state_differences
 
 if TYPE_CHECKING:
     import torch
 
-# What two honest implementations differ by, relative to the largest element of the output.
-TOLERANCES = {"float64": 1e-9, "float32": 1e-4, "bfloat16": 5e-2, "float16": 5e-3}
+_WIDE = ("torch.float64", "torch.complex128")
 
 
 @dataclass(frozen=True)
@@ -34,9 +32,12 @@ class Comparison:
         name: the module's path; "" for the model itself.
         call: the how manieth call of that module this is, from 0.
         shape: of the output, in the original.
-        error: the largest absolute difference, NaN where the shapes differ.
+        error: the largest absolute difference of the output, NaN where the shapes differ.
         relative: that, divided by the largest element of the original's output.
         agrees: whether that is within the tolerance of the dtype.
+        gradient: of the module's own parameters' gradients that which is farthest off; of those of
+            the inputs, for the model itself. None where there is none, and at a later call.
+        state: of what the call changed that which is farthest off; None likewise.
     """
 
     name: str
@@ -45,6 +46,14 @@ class Comparison:
     error: float
     relative: float
     agrees: bool
+    gradient: Difference | None = None
+    state: Difference | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether output, gradients and state agree."""
+        parts = (self.gradient, self.state)
+        return self.agrees and all(part.agrees for part in parts if part is not None)
 
 
 @dataclass(frozen=True)
@@ -54,40 +63,67 @@ class Report:
     Attributes:
         rows: the comparisons, in the order in which the original's calls end.
         unmatched: modules that the original calls and the port does not, by their paths.
+        notes: how it was compared, and what was not, and why.
     """
 
     rows: tuple[Comparison, ...]
     unmatched: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
         """Whether everything that was compared agrees, the model's own output among it."""
-        return all(row.agrees for row in self.rows) and any(not row.name for row in self.rows)
+        return all(row.ok for row in self.rows) and any(not row.name for row in self.rows)
 
     @property
     def first(self) -> Comparison | None:
-        """The first comparison that departs, if any does."""
-        return next((row for row in self.rows if not row.agrees), None)
+        """The comparison that is nearest to a fault, if any departs.
+
+        That is the first whose output departs. Where all outputs agree it is the last whose
+        gradient departs, since a wrong gradient shows in all that comes before the fault.
+        """
+        wrong = [row for row in self.rows if not row.ok]
+        outputs = [row for row in wrong if not row.agrees]
+        gradients = [row for row in wrong if row.gradient is not None and not row.gradient.agrees]
+        of_parameters = [row for row in gradients if row.name]
+        order = [*outputs[:1], *of_parameters[-1:], *gradients[-1:], *wrong[:1]]
+        return order[0] if order else None
 
     def table(self) -> Table:
         """Return the comparisons as a table of rich."""
-        table = Table("module", "shape", "max error", "relative", "")
+        table = Table("module", "shape", "output", "gradients", "state", "")
         first = self.first
         ordered = self.rows if first is None else (first, *(r for r in self.rows if r != first))
         for row in ordered:
             name = (row.name or "(the model)") + (f" call {row.call}" if row.call else "")
-            mark = "ok" if row.agrees else "[red]departs[/red]"
-            numbers = (f"{row.error:.2e}", f"{row.relative:.2e}")
-            table.add_row(name, str(row.shape), *numbers, mark)
+            mark = "ok" if row.ok else "[red]departs[/red]"
+            parts = (_cell(row.gradient, row.name), _cell(row.state, row.name))
+            output = f"{row.relative:.1e}" if row.agrees else f"[red]{row.relative:.1e}[/red]"
+            table.add_row(name, str(row.shape), output, *parts, mark)
         return table
+
+    def lines(self) -> list[str]:
+        """Return in words what the table does not say."""
+        unmatched = f"not called in the port: {', '.join(self.unmatched)}"
+        return [unmatched] if self.unmatched else []
 
     def __str__(self) -> str:
         console = Console(width=100, color_system=None)
         with console.capture() as capture:
+            for note in self.notes:
+                console.print(note, markup=False, highlight=False)
             console.print(self.table())
-            if self.unmatched:
-                console.print(f"not called in the port: {', '.join(self.unmatched)}")
+            for line in self.lines():
+                console.print(line, markup=False, highlight=False)
         return capture.get()
+
+
+def _cell(found: Difference | None, owner: str) -> str:
+    if found is None:
+        return ""
+    within = f"{found.relative:.1e}"
+    name = found.name.removeprefix(f"{owner}.")
+    return within if found.agrees else f"[red]{name} {within}[/red]"
 
 
 def verify(
@@ -98,9 +134,12 @@ def verify(
 ) -> Report:
     """Run a PyTorch model and its port on the same input, and compare them module by module.
 
+    Compared are the outputs of every call of every module; the gradients of the parameters and of
+    the inputs, under a fixed cotangent; and what the call changed, such as running statistics.
     Modules are matched by their paths, and by the order of their calls where one is called more
-    than once. Both run as copies, in the modes that they are in: put both into evaluation mode,
-    unless nothing is drawn.
+    than once. Both run as copies, in the modes that they are in. What draws random numbers is
+    compared with every one of these fixed on both sides, so that a dropout keeps and scales what it
+    is given.
 
     Args:
         torch_module: the original.
@@ -109,10 +148,12 @@ def verify(
         kwargs: the keyword arguments.
 
     Returns:
-        A Report; print it to see the table.
+        A Report; print it to see the table. What differs in float32 by rounding alone, as a
+        gradient at the kink of a ReLU, is judged in float64.
 
     Raises:
         TypeError: if the modules are not of these kinds.
+        ValueError: if the original draws by an operator whose draws cannot be fixed.
 
     Source: torch.nn.Module.register_forward_hook.
 
@@ -133,136 +174,85 @@ def verify(
             "verify takes a torch.nn.Module and an nnx.Module, got "
             f"{type(torch_module).__name__} and {type(flax_module).__name__}"
         )
-    args = args if isinstance(args, tuple) else (args,)
-    kwargs = dict(kwargs or {})
-    original = _outputs_of_torch(copy.deepcopy(torch_module), args, kwargs)
-    is_wide = any(leaf.dtype == np.float64 for _, leaves in original for leaf in leaves)
-    with jax.enable_x64(is_wide or jax.config.read("jax_enable_x64")):
-        port = _outputs_of_flax(nnx.clone(flax_module), args, kwargs)
-    rows, unmatched, calls = [], [], Counter[str]()
-    for name, wanted in original:
-        call = calls[name]
-        calls[name] += 1
-        if (name, call) in port:
-            rows.append(_compared(name, call, wanted, port[name, call]))
-        elif name not in unmatched:
-            unmatched.append(name)
-    return Report(tuple(rows), tuple(unmatched))
+    call = Call.of(args, kwargs)
+    tensors = [*torch_module.parameters(), *torch_module.buffers(), *call.tensors]
+    is_wide = any(str(tensor.dtype) in _WIDE for tensor in tensors)
+    with as_it_was(torch_module), jax.enable_x64(is_wide or jax.config.read("jax_enable_x64")):
+        model, port = copied(torch_module), nnx.clone(flax_module)
+        fix_streams(port)
+        outputs = outputs_of_torch(twin(model), call)
+        rows, unmatched = output_differences(outputs, outputs_of_flax(nnx.clone(port), call))
+        found, notes = _parts(model, port, call)
+    compared = [
+        Comparison(name, index, d.shape, d.error, d.relative, d.agrees) for name, index, d in rows
+    ]
+    return Report(tuple(_by_module(compared, found)), tuple(unmatched), tuple(notes))
 
 
-def _outputs_of_torch(
-    model: torch.nn.Module, args: Any, kwargs: Mapping[str, Any]
-) -> list[tuple[str, list[np.ndarray]]]:
-    """Return the outputs of each module's calls, in the order in which these end."""
-    import torch
-
-    found: list[tuple[str, list[np.ndarray]]] = []
-    for name, module in model.named_modules():
-
-        def note(_: Any, __: Any, output: Any, name: str = name) -> None:
-            found.append((name, [np.array(as_numpy(leaf.detach())) for leaf in leaves_of(output)]))
-
-        module.register_forward_hook(note)
-    with torch.no_grad():
-        model(*map_leaves(args, _as_tensor), **map_leaves(kwargs, _as_tensor))
-    return found
-
-
-def _outputs_of_flax(
-    model: nnx.Module, args: Any, kwargs: Mapping[str, Any]
-) -> dict[tuple[str, int], list[np.ndarray]]:
-    paths = {id(node): ".".join(map(str, path)) for path, node in nnx.iter_modules(model)}
-    calls: Counter[str] = Counter()
-    found = {}
-
-    def note(module: Any, output: Any) -> None:
-        name = paths.get(id(module))
-        leaves = leaves_of(output)
-        if name is None or any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
-            return
-        found[name, calls[name]] = [np.asarray(leaf) for leaf in leaves]
-        calls[name] += 1
-
-    with _noted({type(node) for _, node in nnx.iter_modules(model)}, note):
-        model(*map_leaves(args, as_array), **map_leaves(kwargs, as_array))  # type: ignore[operator]
-    return found
-
-
-@contextmanager
-def _noted(kinds: set[type], note: Callable[[Any, Any], None]) -> Iterator[None]:
-    """Let `note` see what every call of a module of these classes returns."""
-    # An imported module runs its parts' programs without calling them.
-    methods = [(kind, "_run" if issubclass(kind, Imported) else "__call__") for kind in kinds]
-    originals = [(kind, name, vars(kind)[name]) for kind, name in methods if name in vars(kind)]
-
-    def wrapped(kind: type, name: str, original: Any) -> Any:
-        def call(self: Any, *args: Any, **kwargs: Any) -> Any:
-            output = original(self, *args, **kwargs)
-            if type(self) is kind:
-                note(self, output[0] if name == "_run" else output)
-            return output
-
-        return call
-
+def _parts(
+    model: torch.nn.Module, port: nnx.Module, call: Call
+) -> tuple[list[Difference], list[str]]:
+    """Return how gradients and state differ, and what is to be said of that."""
+    wanted = of_model(model, call)
+    notes = []
+    if wanted.drawn:
+        drawn = ", ".join(sorted(set(wanted.drawn)))
+        notes.append(
+            f"The model draws random numbers ({drawn}): each is one fixed number on both sides."
+        )
     try:
-        for kind, name, original in originals:
-            setattr(kind, name, wrapped(kind, name, original))
-        yield
-    finally:
-        for kind, name, original in originals:
-            setattr(kind, name, original)
+        got = of_flax(port, call)
+    except Exception as error:  # a port may run where nothing is traced, alone
+        text = " ".join(str(error).split())[:300]
+        return [], [
+            *notes,
+            f"Gradients and state were not compared: {type(error).__name__}: {text}",
+        ]
+    if wanted.why_no_gradients:
+        notes.append(f"Gradients were not compared: {wanted.why_no_gradients}")
+    shapes = [[array.shape for array in side.outputs] for side in (wanted, got)]
+    gradients = gradient_differences(wanted, got) if shapes[0] == shapes[1] else []
+    found: list[Difference] = []
+    missing: list[Difference] = []
+    for difference in [*gradients, *state_differences(wanted, got)]:
+        is_missing = not _has(got, difference)
+        (missing if is_missing else found).append(difference)
+    if missing:
+        names = ", ".join(difference.name for difference in missing)
+        notes.append(f"The port has nothing under these names: {names}.")
+    departs = [difference for difference in found if not difference.agrees]
+    rounding = of_rounding(departs, model, port, call) if departs else []
+    if rounding:
+        names = ", ".join(difference.name for difference in rounding)
+        notes.append(f"Judged in float64, since float32 rounds them: {names}.")
+    return [replace(d, agrees=True) if d in rounding else d for d in found], notes
 
 
-def _compared(name: str, call: int, wanted: list[np.ndarray], got: list[np.ndarray]) -> Comparison:
-    """Compare the outputs of one call; that which is farthest off speaks for all."""
-    shape = wanted[0].shape if wanted else ()
-    if [leaf.shape for leaf in wanted] != [leaf.shape for leaf in got]:
-        return Comparison(name, call, shape, float("nan"), float("nan"), False)
-    worst = Comparison(name, call, shape, 0.0, 0.0, True)
-    for one, other in zip(wanted, got, strict=True):
-        tolerance = max(TOLERANCES.get(str(leaf.dtype), 0.0) for leaf in (one, other))
-        wide, ours = one.astype(np.float64), other.astype(np.float64)
-        same = (wide == ours) | (np.isnan(wide) & np.isnan(ours))
-        error = float(np.max(np.where(same, 0, np.abs(wide - ours)), initial=0))
-        largest = float(np.max(np.abs(wide), initial=0, where=np.isfinite(wide)))
-        relative = error / largest if largest else error
-        agrees = bool(relative <= tolerance)
-        if not agrees or relative > worst.relative:
-            agrees = agrees and worst.agrees
-            worst = Comparison(name, call, one.shape, error, relative, agrees)
-    return worst
+def _has(got: Outcome, difference: Difference) -> bool:
+    """Whether the port has a parameter, input or buffer of that name."""
+    if difference.kind == "gradient":
+        return difference.name in (got.gradients or {})
+    return difference.name in got.state or got.before(difference.name) is not None
 
 
-def leaves_of(output: Any) -> list[Any]:
-    """Return the tensors or arrays of an output, in order."""
-    if hasattr(output, "shape") and hasattr(output, "dtype"):
-        return [output]
-    if isinstance(output, Mapping):
-        return [leaf for item in output.values() for leaf in leaves_of(item)]
-    if isinstance(output, (tuple, list)):
-        return [leaf for item in output for leaf in leaves_of(item)]
-    return [leaf for item in vars(output).values() for leaf in leaves_of(item)] if hasattr(
-        output, "__dataclass_fields__"
-    ) else []  # fmt: skip
+def _by_module(rows: list[Comparison], found: list[Difference]) -> list[Comparison]:
+    """Return the rows with the differences of gradients and state in those of their modules."""
+    parts: dict[tuple[str, str], list[Difference]] = {}
+    for difference in found:
+        owner = difference.name.rpartition(".")[0]
+        parts.setdefault((owner, difference.kind), []).append(difference)
 
+    def worst(name: str, kind: str) -> Difference | None:
+        some = parts.pop((name, kind), [])
+        return max(some, key=lambda d: (not d.agrees, d.relative), default=None)
 
-def map_leaves(value: Any, leaf: Callable[[Any], Any]) -> Any:
-    """Return the same containers with `leaf` of each array in them."""
-    if isinstance(value, dict):
-        return {name: map_leaves(item, leaf) for name, item in value.items()}
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(map_leaves(item, leaf) for item in value))
-    if isinstance(value, (tuple, list)):
-        return type(value)(map_leaves(item, leaf) for item in value)
-    return leaf(value) if hasattr(value, "shape") else value
-
-
-def _as_tensor(value: Any) -> Any:
-    import torch
-
-    return value if isinstance(value, torch.Tensor) else as_tensor(value)
-
-
-def as_array(value: Any) -> jax.Array:
-    """Return an array of any library as one of JAX."""
-    return jnp.asarray(as_numpy(value))
+    complete = [
+        replace(row, gradient=worst(row.name, "gradient"), state=worst(row.name, "buffer"))
+        for row in rows
+    ]
+    # What belongs to no module that is called, such as a list of parameters.
+    left = [
+        Comparison(owner, 0, (), 0.0, 0.0, True, worst(owner, "gradient"), worst(owner, "buffer"))
+        for owner in dict.fromkeys(name for name, _ in parts)
+    ]
+    return [*left, *complete]

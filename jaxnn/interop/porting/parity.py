@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import base64
 import binascii
-import copy
 import importlib.util
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,9 +26,14 @@ from safetensors.numpy import load_file, save_file
 from ...modules._module import NonPersistent, RandomSource
 from ..checkpoint import as_numpy
 from ..importer.imported import Record, descend
+from ..proof.calls import Call, widened
+from ..proof.copies import LARGEST_IN_FLOAT64, copied
+from ..proof.differences import Difference, difference, gradient_floor, is_rounding, map_leaves
+from ..proof.drawing import fix_streams, fixed_key, takes_rngs
+from ..proof.evidence import Evidence
+from ..proof.outcomes import Outcome, Traced, of_torch
 from ..state_dict import load_state_dict, named_variables
 from ..state_dict import state_dict as state_dict_of
-from ..verify import TOLERANCES, Comparison, leaves_of, map_leaves
 
 if TYPE_CHECKING:
     import torch
@@ -39,10 +43,6 @@ MODEL, WEIGHTS, PARITY = "model.py", "weights.safetensors", "parity.json"
 
 # Up to this size an array is kept whole, beyond it that many of its elements.
 WHOLE = 4096
-# Parameters up to which gradients are recorded in float64 too, which takes a copy of that width.
-LARGEST_IN_FLOAT64 = 2**27
-# A gradient is compared on its own scale, unless it is next to nothing beside the largest.
-SMALLEST_SCALE = 0.01
 
 
 class PortError(Exception):
@@ -57,7 +57,7 @@ class ParityReport:
         rows: a comparison for each output and gradient.
     """
 
-    rows: tuple[Comparison, ...]
+    rows: tuple[Difference, ...]
 
     @property
     def ok(self) -> bool:
@@ -94,69 +94,24 @@ def record(
         kwargs: those by name, and the constants that the port contains.
         mode: "evaluation" or "training".
     """
-    import torch
-
+    call = Call.of(args, kwargs)
     in_float64: dict[str, Any] = {}
-    floats = [p for p in model.parameters() if p.is_floating_point()]
-    narrow = any(p.dtype != torch.float64 for p in floats)
+    floats = [p for p in model.parameters() if p.is_floating_point() or p.is_complex()]
+    narrow = any(widened(p).dtype != p.dtype for p in floats)
     if narrow and sum(p.numel() for p in floats) <= LARGEST_IN_FLOAT64:
-        wide = widened(args), widened(dict(kwargs))
         # A model may insist on a dtype.
         with suppress(Exception):
-            in_float64 = _run_original(copy.deepcopy(model).double(), *wide)[1]
-    outputs, gradients = _run_original(model, args, kwargs)
+            wide = copied(model)._apply(widened)
+            in_float64 = of_torch(wide, call.widened()).gradients or {}
+    outcome = of_torch(model, call)
+    gradients = outcome.gradients or {}
     return {
         "format": FORMAT,
         "mode": mode,
-        "outputs": [_kept(output) for output in outputs],
+        "outputs": [_kept(output) for output in outcome.outputs],
         "gradients": {name: _kept(gradient) for name, gradient in gradients.items()},
         "gradients in float64": {name: _kept(gradient) for name, gradient in in_float64.items()},
     }
-
-
-def widened(values: Any) -> Any:
-    """Return nested values with their floating-point tensors in float64."""
-
-    def wide(value: Any) -> Any:
-        is_float = hasattr(value, "is_floating_point") and value.is_floating_point()
-        return value.double() if is_float else value
-
-    return map_leaves(values, wide)
-
-
-def _run_original(
-    model: torch.nn.Module, args: Any, kwargs: Any
-) -> tuple[list[np.ndarray], dict[str, np.ndarray]]:
-    import torch
-
-    inputs: list[torch.Tensor] = []
-
-    def tracked(value: Any) -> Any:
-        if isinstance(value, torch.Tensor) and value.is_floating_point():
-            value = value.detach().clone().requires_grad_(True)
-            inputs.append(value)
-        return value
-
-    given = map_leaves(args, tracked), map_leaves(dict(kwargs), tracked)
-    outputs = leaves_of(model(*given[0], **given[1]))
-    floats = [output for output in outputs if output.is_floating_point() and output.requires_grad]
-    parameters = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
-    targets = [*inputs, *(parameter for _, parameter in parameters)]
-    names = [*(f"input {i}" for i in range(len(inputs))), *(name for name, _ in parameters)]
-    gradients: dict[str, Any] = {}
-    if floats and targets:
-        cotangents = [torch.from_numpy(cotangent(tuple(o.shape))).to(o.dtype) for o in floats]
-        total = torch.autograd.grad(floats, targets, cotangents, allow_unused=True)
-        gradients = {
-            name: as_numpy((torch.zeros_like(target) if gradient is None else gradient).detach())
-            for name, target, gradient in zip(names, targets, total, strict=True)
-        }
-    return [as_numpy(output.detach()) for output in outputs], gradients
-
-
-def cotangent(shape: tuple[int, ...]) -> np.ndarray:
-    """Return what the outputs are multiplied by before they are summed and differentiated."""
-    return np.cos(np.arange(np.prod(shape, dtype=int))).reshape(shape)
 
 
 def structure(value: Any) -> Any:
@@ -226,6 +181,8 @@ def load_port(folder: str | Path, *, rngs: RandomSource | None = None) -> nnx.Mo
         raise PortError(f"{folder / MODEL} has no function make(*, rngs): port the model again")
     net = module.make(rngs=rngs)
     _load_weights(net, folder / WEIGHTS)
+    with suppress(OSError, ValueError, KeyError, TypeError):  # what else it says is for check_port
+        net._evidence = Evidence.from_json(json.loads((folder / PARITY).read_text())["evidence"])
     net.eval()
     return net  # type: ignore[no-any-return]
 
@@ -319,15 +276,15 @@ def check_port(folder: str | Path, *, device: str | None = None) -> ParityReport
     parity = _read(folder / PARITY)
     wide = parity.pop("gradients in float64", {})
     with ExitStack() as stack:
-        is_wide = '"float64"' in json.dumps(parity)
+        text = json.dumps(parity)
+        is_wide = '"float64"' in text or '"complex128"' in text
         stack.enter_context(jax.enable_x64(is_wide or jax.config.read("jax_enable_x64")))
         # Else a GPU would round the operands of products.
         stack.enter_context(jax.default_matmul_precision("highest"))
         if device is not None:
             stack.enter_context(jax.default_device(device_of(device)))
         try:
-            outputs, gradients = _run_port(folder, parity)
-            report = _report(parity, outputs, gradients)
+            report = _report(parity, _run_port(folder, parity))
             if not report.ok and isinstance(wide, dict):
                 report = _judged_in_float64(report, folder, parity, wide)
             return report
@@ -335,21 +292,31 @@ def check_port(folder: str | Path, *, device: str | None = None) -> ParityReport
             raise PortError(f"{folder / PARITY} is damaged: {error!r}") from error
 
 
-def _run_port(
-    folder: Path, parity: Mapping[str, Any], dtype: Any = None
-) -> tuple[list[jax.Array], dict[str, jax.Array]]:
-    """Return a port's outputs and gradients, in `dtype` or its own."""
+def _run_port(folder: Path, parity: Mapping[str, Any], wide: bool = False) -> Outcome:
+    """Return a port's outputs and gradients, in its own dtypes or in those of double width."""
 
     def cast(value: Any) -> Any:
-        is_float = hasattr(value, "dtype") and jnp.issubdtype(value.dtype, jnp.floating)
-        return value.astype(dtype) if is_float and dtype is not None else value
+        if not wide or not jnp.issubdtype(value.dtype, jnp.inexact):
+            return value
+        is_complex = jnp.issubdtype(value.dtype, jnp.complexfloating)
+        return value.astype(jnp.complex128 if is_complex else jnp.float64)
 
     net: Any = load_port(folder)
     nnx.update(net, jax.tree.map(cast, nnx.state(net)))
+    fix_streams(net)
     if parity["mode"] == "training":
         net.train()
-    args, kwargs = _given(parity, folder / PARITY)
-    return _run(net, map_leaves(args, cast), map_leaves(kwargs, cast))
+    given = _given(parity, folder / PARITY)
+    arrays = [cast(jnp.asarray(leaf)) for leaf in jax.tree.leaves(given) if hasattr(leaf, "shape")]
+
+    def arguments(arrays: Sequence[jax.Array]) -> tuple[Any, Any]:
+        left = iter(arrays)
+        args, kwargs = map_leaves(given, lambda _: next(left))
+        return args, kwargs
+
+    shapes = [tuple(kept["shape"]) for kept in parity["outputs"]]
+    key = fixed_key() if takes_rngs(net) else None
+    return Traced(net, arrays, arguments, key, shapes=shapes).compile(quickly=False).outcome()
 
 
 def _judged_in_float64(
@@ -362,17 +329,17 @@ def _judged_in_float64(
     """
     with jax.enable_x64(True):
         try:
-            _, gradients = _run_port(folder, parity, jnp.float64)
+            gradients = _run_port(folder, parity, wide=True).gradients or {}
         except TypeError:  # a dtype that the source fixes, and that does not mix with float64
             return report
-    largest = max((_largest(_array(kept)) for kept in wanted.values()), default=0.0)
+    floor = gradient_floor(map(_array, wanted.values()))
     rows = []
     for row in report.rows:
         judged = row
         if not row.agrees and row.name in wanted and row.name in gradients:
-            got = np.asarray(gradients[row.name])
-            wide = _compared(row.name, wanted[row.name], got, SMALLEST_SCALE * largest)
-            judged = replace(wide, name=f"{row.name} (float64)") if wide.agrees else row
+            wide = _compared(row.name, "gradient", wanted[row.name], gradients[row.name], floor)
+            if is_rounding(row, wide):
+                judged = replace(wide, name=f"{row.name} (float64)", agrees=True)
         rows.append(judged)
     return ParityReport(tuple(rows))
 
@@ -434,71 +401,30 @@ def _array(kept: Mapping[str, Any]) -> np.ndarray:
     return flat
 
 
-def _run(net: Any, args: Any, kwargs: Any) -> tuple[list[jax.Array], dict[str, jax.Array]]:
-    """Return the outputs of a call, and the gradients of them under the cotangents."""
-    leaves, treedef = jax.tree.flatten((args, kwargs))
-    is_float = [jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in map(jnp.asarray, leaves)]
-    graph, parameters, rest = nnx.split(net, nnx.Param, ...)  # type: ignore[misc]
-
-    def total(parameters: Any, inputs: list[Any]) -> Any:
-        at = iter(inputs)
-        given = [next(at) if f else leaf for f, leaf in zip(is_float, leaves, strict=True)]
-        model = nnx.merge(graph, parameters, rest, copy=True)
-        some_args, some_kwargs = jax.tree.unflatten(treedef, given)
-        outputs = leaves_of(model(*some_args, **some_kwargs))
-        floats = [o for o in outputs if jnp.issubdtype(o.dtype, jnp.floating)]
-        products = [(o * cotangent(o.shape).astype(o.dtype)).sum() for o in floats]
-        return sum(p.astype(jnp.float32) if p.dtype.itemsize < 4 else p for p in products), outputs
-
-    inputs = [leaf for f, leaf in zip(is_float, leaves, strict=True) if f]
-    differentiated = jax.jit(jax.grad(total, argnums=(0, 1), has_aux=True))
-    gradients_of, outputs = differentiated(parameters, inputs)
-    by_parameter, by_input = gradients_of
-    gradients = {f"input {i}": gradient for i, gradient in enumerate(by_input)}
-    for path, variable in nnx.to_flat_state(by_parameter):
-        gradients[".".join(map(str, path))] = variable.get_value()
-    return outputs, gradients
-
-
-def _report(
-    parity: Mapping[str, Any], outputs: list[jax.Array], gradients: Mapping[str, jax.Array]
-) -> ParityReport:
-    if len(outputs) != len(parity["outputs"]):
-        raise ValueError(f"{len(parity['outputs'])} outputs are kept, the port has {len(outputs)}")
+def _report(parity: Mapping[str, Any], found: Outcome) -> ParityReport:
+    if len(found.outputs) != len(parity["outputs"]):
+        count = len(found.outputs)
+        raise ValueError(f"{len(parity['outputs'])} outputs are kept, the port has {count}")
     rows = [
-        _compared(f"output {i}", kept, np.asarray(output), 0.0)
-        for i, (kept, output) in enumerate(zip(parity["outputs"], outputs, strict=True))
+        _compared(f"output {i}", "output", kept, output, 0.0)
+        for i, (kept, output) in enumerate(zip(parity["outputs"], found.outputs, strict=True))
     ]
     kept_gradients: Mapping[str, Any] = parity["gradients"]
-    largest = max((_largest(_array(kept)) for kept in kept_gradients.values()), default=0.0)
-    for name, kept in kept_gradients.items():
-        if name not in gradients:
-            rows.append(_missing(name, tuple(kept["shape"])))
-            continue
-        floor = SMALLEST_SCALE * largest
-        rows.append(_compared(name, kept, np.asarray(gradients[name]), floor))
+    floor = gradient_floor(map(_array, kept_gradients.values()))
+    gradients = found.gradients or {}
+    rows += [
+        _compared(name, "gradient", kept, gradients.get(name), floor)
+        for name, kept in kept_gradients.items()
+    ]
     return ParityReport(tuple(rows))
 
 
-def _missing(name: str, shape: tuple[int, ...]) -> Comparison:
-    return Comparison(name, 0, shape, float("nan"), float("nan"), False)
-
-
-def _compared(name: str, kept: Mapping[str, Any], got: np.ndarray, floor: float) -> Comparison:
-    shape = tuple(kept["shape"])
-    if shape != got.shape:
-        return _missing(name, shape)
-    wanted = _array(kept).astype(np.float64)
-    tolerance = max(TOLERANCES.get(str(d), 0.0) for d in (kept["dtype"], got.dtype))
-    ours = (got.reshape(-1)[kept["positions"]] if "positions" in kept else got).astype(np.float64)
-    same = (wanted == ours) | (np.isnan(wanted) & np.isnan(ours))
-    with np.errstate(invalid="ignore"):
-        error = float(np.max(np.where(same, 0, np.abs(wanted - ours)), initial=0))
-    scale = max(_largest(wanted), floor)
-    relative = error / scale if scale else error
-    return Comparison(name, 0, shape, error, relative, bool(relative <= tolerance))
-
-
-def _largest(array: np.ndarray) -> float:
-    wide = array.astype(np.float64)
-    return float(np.max(np.abs(wide), initial=0, where=np.isfinite(wide)))
+def _compared(
+    name: str, kind: str, kept: Mapping[str, Any], got: np.ndarray | None, floor: float
+) -> Difference:
+    """Compare an array with one that was kept, or with those elements of it that were."""
+    shape, wanted = tuple(kept["shape"]), _array(kept)
+    if got is None or shape != got.shape:
+        return Difference(name, kind, shape, float("nan"), float("nan"), False)
+    ours = got.reshape(-1)[kept["positions"]] if "positions" in kept else got
+    return replace(difference(name, kind, wanted, ours, floor), shape=shape)

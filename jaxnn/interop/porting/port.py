@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
+from ..checkpoint import as_numpy
 from ..importer.from_torch import Importation, example_of, imported_torch
 from ..importer.program import Body, leaves
-from ..verify import as_array, map_leaves
+from ..proof.differences import map_leaves
+from ..proof.evidence import Check, check_import, evidence
 from .parity import (
     MODEL,
     PARITY,
@@ -38,6 +41,7 @@ def port(
     *,
     folder: str | Path,
     force: bool = False,
+    check: Check = True,
 ) -> ParityReport:
     """Write a PyTorch model as a Python file of NNX classes, with its weights and a proof.
 
@@ -54,6 +58,8 @@ def port(
         example_kwargs: the keyword arguments of that call.
         folder: where to write.
         force: whether files that are there may be replaced.
+        check: whether the import proves itself first, as in `from_torch`; the evidence goes into
+            `parity.json`.
 
     Returns:
         How the port, read back, compares with the original.
@@ -88,7 +94,7 @@ def port(
     tensors = [*module.parameters(), *module.buffers(), *args, *kwargs.values()]
     is_wide = any(getattr(tensor, "dtype", None) == torch.float64 for tensor in tensors)
     with jax.enable_x64(is_wide or jax.config.read("jax_enable_x64")):
-        files = _files(module, args, kwargs)
+        files = _files(module, args, kwargs, check)
         folder.mkdir(parents=True, exist_ok=True)
         net, source, parity = files
         (folder / MODEL).write_text(source)
@@ -110,17 +116,20 @@ def check_folder(folder: Path, force: bool) -> None:
 
 
 def _files(
-    module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], check: Check
 ) -> tuple[nnx.Module, str, dict[str, Any]]:
     """Return the imported model, the source, and what the original returns."""
     importer = Importation(module, args, kwargs, nnx.Rngs(0), True)
-    net = importer.run()
-    source = source_of(importer, net, map_leaves(args, as_array), map_leaves(kwargs, as_array))
+    net = check_import(importer.run(), module, args, kwargs, check)
+    given = [map_leaves(value, lambda v: jnp.asarray(as_numpy(v))) for value in (args, kwargs)]
+    source = source_of(importer, net, *given)
     evaluates = not isinstance(importer.programs.get(False), str)
     original = copy.deepcopy(module).train(not evaluates)
     parity = record(original, args, kwargs, "evaluation" if evaluates else "training")
     taken, named = _taken(importer, evaluates)
     parity |= {"args": structure(taken), "kwargs": structure(named)}
+    if check is not False:
+        parity["evidence"] = evidence(net).as_json()
     return net, source, parity
 
 

@@ -154,12 +154,13 @@ def _sizes(call: Call, shapes: Sequence[Shape]) -> Iterator[dict[int, int]]:
 
 
 def _name(call: Call, wanted: Sequence[tuple[int, ...]]) -> str:
-    changed = [
-        f"{tuple(tensor.shape)} → {shape}"
-        for tensor, shape in zip(call.tensors, wanted, strict=True) if tuple(tensor.shape) != shape
-    ]  # fmt: skip
-    more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
-    return f"another input, {changed[0]}{more}" if changed else "another input of the same shapes"
+    """Return what another input is called, by what differs: "another input, (2→3, 64)"."""
+    for tensor, shape in zip(call.tensors, wanted, strict=True):
+        if tuple(tensor.shape) != shape:
+            pairs = zip(tensor.shape, shape, strict=True)
+            sizes = [str(old) if old == new else f"{old}→{new}" for old, new in pairs]
+            return f"another input, ({', '.join(sizes)})"
+    return "another input of the same shapes"
 
 
 def _filled(call: Call, wanted: Sequence[tuple[int, ...]], kind: str) -> Call:

@@ -43,6 +43,11 @@ class Difference:
     relative: float
     agrees: bool
 
+    @property
+    def ok(self) -> bool:
+        """Whether it agrees."""
+        return self.agrees
+
 
 def difference(
     name: str, kind: str, wanted: np.ndarray, got: np.ndarray | None, floor: float = 0.0

@@ -29,7 +29,7 @@ UNIFORM = 1 / 32
 _IGNORED = {"layout", "device", "pin_memory", "memory_format", "generator"}
 
 
-class CannotFix(Exception):
+class CannotFix(ValueError):
     """The original draws random numbers by an operator whose draws cannot be fixed."""
 
 
@@ -119,20 +119,24 @@ def _fixed(name: str, given: dict[str, Any]) -> Any:
     if name.startswith("rrelu_with_noise"):
         return _leaky(name, **given)
     plain = name.removesuffix("_")
+    cannot = f"it draws random numbers by aten.{name}, which cannot be fixed"
     if plain not in DRAWING or "dropout_p" in given:
-        raise CannotFix(f"it draws random numbers by aten.{name}, which cannot be fixed")
-    options = {key: value for key, value in given.items() if key not in _IGNORED}
-    first = next((value for value in given.values() if hasattr(value, "device")), None)
-    result = jax.tree.map(as_tensor, OPERATORS[plain](fixed_key, **jax.tree.map(_in_jax, options)))
+        raise CannotFix(cannot)
+    options = {key: _in_jax(value) for key, value in given.items() if key not in _IGNORED}
+    try:
+        result = jax.tree.map(as_tensor, OPERATORS[plain](fixed_key, **options))
+    except (TypeError, ValueError) as error:
+        raise CannotFix(f"{cannot}: {error}") from error
     if name.endswith("_"):
-        assert first is not None
-        return first.copy_(result)
+        return given["self"].copy_(result)
     return result
 
 
 def _in_jax(value: Any) -> Any:
     if hasattr(value, "detach"):
         return jnp.asarray(as_numpy(value.detach()))
+    if isinstance(value, (tuple, list)):
+        return [_in_jax(item) for item in value]
     text = str(value)
     return text.removeprefix("torch.") if text.startswith("torch.") else value
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import copy
-import random
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,19 +17,16 @@ from rich.console import Console
 from rich.table import Table
 
 from ..importer.imported import Imported
-from ..importer.probing import steady_seeds
-from .calls import Call, free_shapes, other_calls, widened
-from .differences import Difference, is_rounding
+from .calls import Call, free_shapes, other_calls
+from .copies import as_it_was, copied, in_mode, of_model, of_rounding, twin
+from .differences import Difference
 from .drawing import CannotFix, fix_streams
 from .modules import output_differences, outputs_of_flax, outputs_of_torch
 from .outcomes import (
     Outcome,
     Traced,
     differences,
-    of_flax,
-    of_torch,
     variables_of,
-    with_steady_coins,
 )
 
 if TYPE_CHECKING:
@@ -39,11 +34,7 @@ if TYPE_CHECKING:
 
 Check = bool | Literal["report"]
 
-# Parameters up to which what departs is judged in float64 too, which takes copies of that width.
-LARGEST_IN_FLOAT64 = 2**27
-# Bytes of parameters up to which each run has a copy of its own; beyond, runs share one.
-LARGEST_COPIED = 2**28
-_MODES = {"evaluation": False, "training": True}
+_MODES = ("evaluation", "training")
 _THE_EXAMPLE = "the example"
 
 
@@ -287,11 +278,12 @@ class Comparing:
         else:
             is_wide = any(str(tensor.dtype) in _WIDE for tensor in tensors)
             with (
-                _as_it_was(_is_large(self.module)),
+                as_it_was(self.module),
                 jax.enable_x64(is_wide or jax.config.read("jax_enable_x64")),
             ):
                 departure = self._compared()
-        return Evidence(tuple(self.rows), tuple(dict.fromkeys(self.notes))), departure
+        rows = sorted(self.rows, key=lambda row: row.input != _THE_EXAMPLE)
+        return Evidence(tuple(rows), tuple(dict.fromkeys(self.notes))), departure
 
     def _compared(self) -> str:
         try:
@@ -338,22 +330,12 @@ class Comparing:
         runs = []
         for mode in _MODES:
             try:
-                runs.append(_Run(mode, name, call, self._original(self.model, call, mode)))
+                runs.append(_Run(mode, name, call, of_model(self.model, call, mode == "training")))
             except Exception as error:
                 is_drawing = isinstance(error, CannotFix)
                 why = str(error) if is_drawing else f"the original raises {_told(error)}"
                 self.rows.append(Compared(mode, name, why_not=why))
         return runs
-
-    @staticmethod
-    def _original(model: torch.nn.Module, call: Call, mode: str) -> Outcome:
-        def run() -> Outcome:
-            with steady_seeds():  # as in the capture, which freezes what is not torch's
-                return of_torch(_twin(model, mode), call)
-
-        outcome = run()
-        # A branch on a single random number goes one way in the import.
-        return with_steady_coins(run) if outcome.drawn and outcome.reads else outcome
 
     # --- what is run ----------------------------------------------------------------------------
 
@@ -389,7 +371,7 @@ class Comparing:
 
     def _trace(self, run: _Run, gradients: bool) -> None:
         shapes = [output.shape for output in run.wanted.outputs]
-        port = _in_mode(self.port, run.mode)
+        port = in_mode(self.port, run.mode == "training")
         run.traced = Traced.of(port, run.call, gradients=gradients, shapes=shapes)
 
     def _modes_agree(self, example: list[_Run]) -> bool:
@@ -422,14 +404,15 @@ class Comparing:
                     else:
                         self._trace(run, agree or run.mode == "training" or not evaluates)
             except Exception as error:
-                why = f"the import refuses it: {_told(error)}"
+                verb = "refuses" if isinstance(error, ValueError) else "cannot run"
+                why = f"the import {verb} it: {_told(error)}"
                 self.rows += [Compared(one.mode, name, why_not=why) for one in runs]
                 runs = []
             if runs:
                 break
         # What of these sizes could not be run is of no interest where others could.
         failed = [] if "→" in name and runs else self.rows[: len(_MODES)]
-        self.rows = [*rows, *failed]
+        self.rows = rows + failed
         return runs
 
     def _telling_runs(self, name: str, calls: list[Call], example: list[_Run]) -> list[_Run]:
@@ -468,7 +451,8 @@ class Comparing:
         departs = [d for d in found if not d.agrees]
         judged: tuple[str, ...] = ()
         if departs:
-            rounded = self._rounded(run, departs)
+            port = in_mode(self.port, run.mode == "training")
+            rounded = of_rounding(departs, twin(self.model, run.mode == "training"), port, run.call)
             judged = tuple(d.name for d in rounded)
             departs = [d for d in departs if d not in rounded]
         self.rows.append(_row(run, found, departs, judged))
@@ -480,31 +464,12 @@ class Comparing:
         if departs:
             raise _Departs(run, self._told(run, departs))
 
-    def _rounded(self, run: _Run, departs: list[Difference]) -> list[Difference]:
-        """Return those differences that are of rounding: both sides are converted to float64."""
-        size = sum(p.numel() for p in self.model.parameters())
-        if size > LARGEST_IN_FLOAT64 or not all(np.isfinite(d.error) for d in departs):
-            return []
-        wide = run.call.widened()
-        try:
-            with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
-                model = copied(self.model)._apply(widened)
-                wanted = self._original(model, wide, run.mode)
-                got = of_flax(_in_float64(_in_mode(self.port, run.mode)), wide)
-                found = {(d.name, d.kind): d for d in differences(wanted, got)}
-        except Exception:  # a model may insist on a dtype
-            return []
-        return [
-            d for d in departs
-            if (d.name, d.kind) in found and is_rounding(d, found[d.name, d.kind])
-        ]  # fmt: skip
-
     def _told(self, run: _Run, departs: list[Difference]) -> str:
         """Return in words which module departs first, and in what."""
         rows: list[tuple[str, int, Difference]] = []
         with suppress(Exception):  # a model may run as a whole alone
-            wanted = outputs_of_torch(_twin(self.model, run.mode), run.call)
-            got = outputs_of_flax(_in_mode(self.port, run.mode), run.call)
+            wanted = outputs_of_torch(twin(self.model, run.mode == "training"), run.call)
+            got = outputs_of_flax(in_mode(self.port, run.mode == "training"), run.call)
             rows = output_differences(wanted, got)[0]
         kinds = {name: type(module).__name__ for name, module in self.model.named_modules()}
         first = next(((name, call, d) for name, call, d in rows if not d.agrees), None)
@@ -514,10 +479,12 @@ class Comparing:
             return f"{_module(name, kinds)}{again} is the first to depart: {_off(found, 'output')}"
         # A wrong gradient shows in all that stands before the fault, so that the last is nearest.
         order = {name: index for index, (name, _, _) in enumerate(rows)}
+        parameters = [d for d in departs if d.name.rpartition(".")[0] in order and "." in d.name]
         worst = max(
             departs,
             key=lambda d: (
-                d.kind == "output", d.kind == "gradient", order.get(d.name.rpartition(".")[0], -1)
+                d.kind == "output", d.kind == "gradient",
+                order[d.name.rpartition(".")[0]] if d in parameters else -1,
             ),
         )  # fmt: skip
         what = worst.name if worst.kind == "output" else f"{worst.kind} {worst.name}"
@@ -566,53 +533,6 @@ def _told(error: Exception) -> str:
     return f"{type(error).__name__}: {text}"[:400]
 
 
-# --- copies ---------------------------------------------------------------------------------------
-
-
-def copied(model: torch.nn.Module) -> torch.nn.Module:
-    """Return a copy of a model, tensors that it keeps from a computation among it."""
-    import torch
-
-    kept: dict[int, Any] = {
-        id(value): value.detach().clone()
-        for module in model.modules()
-        for value in (*vars(module).values(), *module._buffers.values())
-        if isinstance(value, torch.Tensor) and not value.is_leaf
-    }
-    return copy.deepcopy(model, kept)
-
-
-def _twin(model: torch.nn.Module, mode: str) -> torch.nn.Module:
-    """Return a copy in a mode; of a large model all copies have the same parameters."""
-    shared = {id(p): p for p in model.parameters()} if _is_large(model) else {}
-    return copy.deepcopy(model, shared).train(_MODES[mode])
-
-
-def _is_large(model: torch.nn.Module) -> bool:
-    return sum(p.numel() * p.element_size() for p in model.parameters()) > LARGEST_COPIED
-
-
-def _in_mode(net: nnx.Module, mode: str) -> nnx.Module:
-    port: Any = net
-    if _MODES[mode]:
-        port.train()
-    else:
-        port.eval()
-    return net
-
-
-def _in_float64(net: nnx.Module) -> nnx.Module:
-    """Return a copy whose numbers are of double width."""
-
-    def wide(value: Any) -> Any:
-        if jnp.issubdtype(value.dtype, jnp.complexfloating):
-            return value.astype(jnp.complex128)
-        return value.astype(jnp.float64) if jnp.issubdtype(value.dtype, jnp.floating) else value
-
-    graph, state = nnx.split(net)
-    return nnx.merge(graph, jax.tree.map(wide, state))
-
-
 def _may_agree(net: nnx.Module) -> bool:
     """Whether nothing says that training and evaluation mode are two programs."""
     return not any(
@@ -657,26 +577,3 @@ def _move(model: torch.nn.Module, net: nnx.Module, deltas: Mapping[str, np.ndarr
             variable = variables[name]
             value = variable.get_value()
             variable.set_value(value + jnp.asarray(delta, value.dtype))
-
-
-@contextmanager
-def _as_it_was(is_large: bool) -> Iterator[None]:
-    """Leave the global random numbers as they were, and nothing said by the models' warnings."""
-    import torch
-
-    of_python, of_numpy = random.getstate(), np.random.get_state()
-    threads = torch.get_num_threads()
-    if not is_large:  # threads that wait for each other would take the most of the time
-        torch.set_num_threads(1)
-    try:
-        with (
-            torch.random.fork_rng(devices=[]),
-            warnings.catch_warnings(),
-            jax.default_matmul_precision("highest"),
-        ):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        torch.set_num_threads(threads)
-        random.setstate(of_python)
-        np.random.set_state(of_numpy)

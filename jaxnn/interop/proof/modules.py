@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -66,27 +66,33 @@ def outputs_of_flax(net: nnx.Module, call: Call) -> dict[tuple[str, int], list[n
 @contextmanager
 def _noted(kinds: set[type], note: Callable[[Any, Any], None]) -> Iterator[None]:
     """Let `note` see what every call of a module of these classes returns."""
-    # An imported module runs its parts' programs without calling them.
-    methods = [(kind, "_run" if issubclass(kind, Imported) else "__call__") for kind in kinds]
-    originals = [(kind, name, vars(kind)[name]) for kind, name in methods if name in vars(kind)]
+    # Several classes may have the method of one that they derive from.
+    originals = {_method(kind): getattr(*_method(kind)) for kind in kinds}
 
-    def wrapped(kind: type, name: str, original: Any) -> Any:
+    def wrapped(owner: type, name: str, original: Any) -> Any:
+        @wraps(original)
         def call(self: Any, *args: Any, **kwargs: Any) -> Any:
             output = original(self, *args, **kwargs)
-            if type(self) is kind:
+            if type(self) in kinds and _method(type(self)) == (owner, name):
                 note(self, output[0] if name == "_run" else output)
             return output
 
-        call.__signature__ = inspect.signature(original)  # type: ignore[attr-defined]
         return call
 
     try:
-        for kind, name, original in originals:
-            setattr(kind, name, wrapped(kind, name, original))
+        for (owner, name), original in originals.items():
+            setattr(owner, name, wrapped(owner, name, original))
         yield
     finally:
-        for kind, name, original in originals:
-            setattr(kind, name, original)
+        for (owner, name), original in originals.items():
+            setattr(owner, name, original)
+
+
+def _method(kind: type) -> tuple[type, str]:
+    """Return the method that runs a module's forward pass: the class that has it, and its name."""
+    # An imported module runs its parts' programs without calling them.
+    name = "_run" if issubclass(kind, Imported) else "__call__"
+    return next((owner for owner in kind.__mro__ if name in vars(owner)), kind), name
 
 
 def output_differences(

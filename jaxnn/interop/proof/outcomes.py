@@ -72,21 +72,34 @@ def differences(wanted: Outcome, got: Outcome) -> list[Difference]:
     """
     if len(wanted.outputs) != len(got.outputs):
         raise ValueError(
-            f"the result holds {len(got.outputs)} arrays, in the original {len(wanted.outputs)}"
+            f"its result holds {len(got.outputs)} arrays, that of the original "
+            f"{len(wanted.outputs)}"
         )
     pairs = zip(wanted.outputs, got.outputs, strict=True)
     found = [difference(f"output {i}", "output", *pair) for i, pair in enumerate(pairs)]
-    if wanted.gradients is not None and got.gradients is not None:
-        floor = gradient_floor(wanted.gradients.values())
-        for name, gradient in wanted.gradients.items():
-            ours = got.gradients.get(name)
-            found.append(difference(name, "gradient", gradient, ours, floor))
+    return found + gradient_differences(wanted, got) + state_differences(wanted, got)
+
+
+def gradient_differences(wanted: Outcome, got: Outcome) -> list[Difference]:
+    """Compare the gradients, where both have some."""
+    if wanted.gradients is None or got.gradients is None:
+        return []
+    floor = gradient_floor(wanted.gradients.values())
+    return [
+        difference(name, "gradient", gradient, got.gradients.get(name), floor)
+        for name, gradient in wanted.gradients.items()
+    ]
+
+
+def state_differences(wanted: Outcome, got: Outcome) -> list[Difference]:
+    """Compare what the call changed in one or both."""
+    found = []
     for name in {**wanted.state, **got.state}:
-        before, after = (
-            side.state[name] if name in side.state else side.before(name) for side in (wanted, got)
+        ours, theirs = (
+            side.state[name] if name in side.state else side.before(name) for side in (got, wanted)
         )
-        if before is not None:
-            found.append(difference(name, "buffer", before, after))
+        if theirs is not None:
+            found.append(difference(name, "buffer", theirs, ours))
     return found
 
 
@@ -289,10 +302,10 @@ class Traced:
         """The program, by which two are told apart; None where it is no program."""
         return None if self.lowered is None else self.lowered.as_text()
 
-    def compile(self) -> Traced:
-        """Compile it, as quickly as can be: it runs once."""
+    def compile(self, quickly: bool = True) -> Traced:
+        """Compile it: as quickly as can be, or as it would run for long."""
         if self.lowered is not None and self.compiled is None:
-            if jax.default_backend() == "cpu":
+            if quickly and jax.default_backend() == "cpu":
                 with suppress(jax.errors.JaxRuntimeError):  # another XLA may lack an option
                     self.compiled = self.lowered.compile(compiler_options=_QUICKLY)
             self.compiled = self.compiled or self.lowered.compile()

@@ -9,7 +9,15 @@ import jax
 import jax.numpy as jnp
 
 from .... import functional as F
-from ._register import default_float, dtype_of, index_dtype, is_float, operator, result_dtype
+from ._register import (
+    aligned,
+    default_float,
+    dtype_of,
+    index_dtype,
+    is_float,
+    operator,
+    result_dtype,
+)
 
 Sizes = Sequence[Any]
 Draw = Callable[[], jax.Array]
@@ -185,8 +193,13 @@ def _uniform(draw: Draw, self: jax.Array, to: float = 1.0, **named: Any) -> jax.
 
 
 @operator("normal", "normal_functional", draws=True)
-def _normal(draw: Draw, self: Any = None, mean: Any = 0.0, std: Any = 1.0) -> jax.Array:
-    like = self if self is not None else mean if hasattr(mean, "shape") else std
+def _normal(
+    draw: Draw, self: Any = None, mean: Any = 0.0, std: Any = 1.0, size: Sizes | None = None,
+    dtype: str | None = None,
+) -> jax.Array:  # fmt: skip
+    if size is not None:
+        return mean + std * jax.random.normal(draw(), tuple(size), _dtype(dtype))
+    like = self if self is not None else jnp.broadcast_arrays(*aligned(mean, std))[0]
     return mean + std * jax.random.normal(draw(), like.shape, like.dtype)
 
 

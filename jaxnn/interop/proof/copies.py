@@ -1,0 +1,140 @@
+"""Copies of both sides, so that the models stay as they are, and runs of them."""
+
+from __future__ import annotations
+
+import copy
+import random
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from ..importer.probing import steady_seeds
+from .calls import Call, widened
+from .differences import Difference, is_rounding
+from .outcomes import Outcome, differences, of_flax, of_torch, with_steady_coins
+
+if TYPE_CHECKING:
+    import torch
+
+# Parameters up to which what departs is judged in float64 too, which takes copies of that width.
+LARGEST_IN_FLOAT64 = 2**27
+# Bytes of parameters up to which each run has a copy of its own; beyond, runs share one.
+LARGEST_COPIED = 2**28
+
+
+def copied(model: torch.nn.Module) -> torch.nn.Module:
+    """Return a copy of a model, tensors that it keeps from a computation among it."""
+    import torch
+
+    kept: dict[int, Any] = {
+        id(value): value.detach().clone()
+        for module in model.modules()
+        for value in (*vars(module).values(), *module._buffers.values())
+        if isinstance(value, torch.Tensor) and not value.is_leaf
+    }
+    return copy.deepcopy(model, kept)
+
+
+def twin(model: torch.nn.Module, training: bool | None = None) -> torch.nn.Module:
+    """Return a copy of a copy, in a mode or as it is; those of a large model share parameters."""
+    shared = {id(p): p for p in model.parameters()} if _is_large(model) else {}
+    made = copy.deepcopy(model, shared)
+    return made if training is None else made.train(training)
+
+
+def _is_large(model: torch.nn.Module) -> bool:
+    return sum(p.numel() * p.element_size() for p in model.parameters()) > LARGEST_COPIED
+
+
+def in_mode(net: nnx.Module, training: bool) -> nnx.Module:
+    """Return the module itself, in a mode."""
+    port: Any = net
+    if training:
+        port.train()
+    else:
+        port.eval()
+    return net
+
+
+def of_model(model: torch.nn.Module, call: Call, training: bool | None = None) -> Outcome:
+    """Run copies of a model, so that what it branches on goes as in its import.
+
+    Raises:
+        Exception: what the model raises.
+    """
+
+    def run() -> Outcome:
+        with steady_seeds():  # as in the capture, which freezes what is not torch's
+            return of_torch(twin(model, training), call)
+
+    outcome = run()
+    # The importer lets a branch on a single random number go one way.
+    return with_steady_coins(run) if outcome.drawn and outcome.reads else outcome
+
+
+def of_rounding(
+    departs: list[Difference], model: torch.nn.Module, net: nnx.Module, call: Call
+) -> list[Difference]:
+    """Return those differences that are of rounding: both sides are run in float64.
+
+    Args:
+        departs: what departs, in the width of the models.
+        model: a copy of the original, in its mode.
+        net: the port, in the same mode; both stay as they are.
+        call: the arguments.
+    """
+    size = sum(p.numel() for p in model.parameters())
+    if size > LARGEST_IN_FLOAT64 or not any(np.isfinite(d.error) for d in departs):
+        return []
+    try:
+        with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
+            wanted = of_model(copied(model)._apply(widened), call.widened())
+            got = of_flax(_in_float64(net), call.widened())
+            found = {(d.name, d.kind): d for d in differences(wanted, got)}
+    except Exception:  # a model may insist on a dtype
+        return []
+    return [
+        d for d in departs
+        if (d.name, d.kind) in found and is_rounding(d, found[d.name, d.kind])
+    ]  # fmt: skip
+
+
+def _in_float64(net: nnx.Module) -> nnx.Module:
+    """Return a copy whose numbers are of double width."""
+
+    def wide(value: Any) -> Any:
+        if jnp.issubdtype(value.dtype, jnp.complexfloating):
+            return value.astype(jnp.complex128)
+        return value.astype(jnp.float64) if jnp.issubdtype(value.dtype, jnp.floating) else value
+
+    graph, state = nnx.split(net)
+    return nnx.merge(graph, jax.tree.map(wide, state))
+
+
+@contextmanager
+def as_it_was(model: torch.nn.Module) -> Iterator[None]:
+    """Leave the global random numbers as they were, and nothing said by the models' warnings."""
+    import torch
+
+    of_python, of_numpy = random.getstate(), np.random.get_state()
+    threads = torch.get_num_threads()
+    if not _is_large(model):  # threads that wait for each other would take the most of the time
+        torch.set_num_threads(1)
+    try:
+        with (
+            torch.random.fork_rng(devices=[]),
+            warnings.catch_warnings(),
+            jax.default_matmul_precision("highest"),
+        ):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        torch.set_num_threads(threads)
+        random.setstate(of_python)
+        np.random.set_state(of_numpy)
