@@ -192,8 +192,9 @@ def capture(
     with ExitStack() as stack:
         for context in (
             left_as_it_was(model), _traced(model, is_leaf, records), _gradient_marks(),
-            _masks_as_they_are(), noted_origins(origins), marked_gradients(recorder),
-            _oblivious(size_one and dynamic_batch), _quietly(),
+            _masks_as_they_are(), _einsum_in_order(), _quietly(),
+            noted_origins(origins), marked_gradients(recorder),
+            _oblivious(size_one and dynamic_batch),
         ):  # fmt: skip
             stack.enter_context(context)
         stack.enter_context(_undecided() if decisions is None else _as_decided(decisions))
@@ -745,6 +746,20 @@ def _quietly() -> Iterator[None]:
     finally:
         for logger, was in zip(loggers, disabled, strict=True):
             logger.disabled = was
+
+
+@contextmanager
+def _einsum_in_order() -> Iterator[None]:
+    """Multiply the operands of an einsum from left to right: a search for the best fixes sizes."""
+    import torch
+
+    settings: Any = torch.backends.opt_einsum
+    enabled = settings.enabled
+    settings.enabled = False
+    try:
+        yield
+    finally:
+        settings.enabled = enabled
 
 
 @contextmanager

@@ -194,7 +194,7 @@ class Importation:
         failures: dict[bool, Exception] = {}
         try:
             for training in (False, True):
-                self.model.train(training)
+                set_mode(self.model, training)
                 self.model_mode = training
                 self.modes[training] = {n: m.training for n, m in self.model.named_modules()}
                 try:
@@ -555,6 +555,14 @@ class Importation:
         )
 
 
+def set_mode(module: torch.nn.Module, training: bool) -> None:
+    """Call the module's own `train` or `eval`."""
+    if training:
+        module.train()
+    else:
+        module.eval()
+
+
 def own_modes(module: torch.nn.Module) -> tuple[tuple[str, bool, bool], ...]:
     """Return the parts that a module's own `train` gives another mode than the one asked for.
 
@@ -562,13 +570,15 @@ def own_modes(module: torch.nn.Module) -> tuple[tuple[str, bool, bool], ...]:
     """
     import torch
 
-    if type(module).train is torch.nn.Module.train and "train" not in vars(module):
+    plain = torch.nn.Module
+    kind, own = type(module), vars(module).keys() & {"train", "eval"}
+    if kind.train is plain.train and kind.eval is plain.eval and not own:
         return ()
     was = [(part, part.training) for part in module.modules()]
     try:
         given = {}
         for training in (True, False):
-            module.train(training)
+            set_mode(module, training)
             given[training] = {path: part.training for path, part in module.named_modules()}
     finally:
         for part, training in was:

@@ -200,7 +200,15 @@ def _is_asked() -> bool:
     return "/torch/" not in file or "/torch/nn/" in file
 
 
-_NOT_THE_MODELS = ("/torch/", "/jaxnn/interop/", "/sympy/", "/contextlib.py", "<string>", "<eval_")
+_NOT_THE_MODELS = (
+    "/torch/",
+    "/jaxnn/interop/",
+    "/sympy/",
+    "/opt_einsum/",
+    "/contextlib.py",
+    "<string>",
+    "<eval_",
+)
 
 
 # What a kernel asks of a size to choose its own way; what it computes is the same.
