@@ -222,7 +222,7 @@ def _described(
     return structure, named, tensors, sizes
 
 
-def copied(
+def copied_call(
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any],
     tensor: Callable[[Any], Any] = lambda tensor: tensor,
@@ -801,7 +801,7 @@ def decide(model: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, A
         decisions.lines += [line] if line not in decisions.lines else []
         return value
 
-    args, kwargs = copied(args, kwargs)
+    args, kwargs = copied_call(args, kwargs)
     with _reads(answer), _coins_that_never_drop(), torch.enable_grad():
         twin(*args, **kwargs)
     return decisions

@@ -179,14 +179,27 @@ class _Lowering:
             if name in _WITHOUT_EFFECT or name == "stand_in":
                 continue
             node.meta["jaxnn_no_grad"] = without_gradient
-            self.where[node] = self.frame
             if self.into is None:
                 self.frame.items.append(node)
             elif name == "call":
                 raise self._calls_a_module(str(node.args[0]))
             else:
                 self.into.append(node)
+            if self._is_kept():
+                self.where[node] = self.frame
         raise AssertionError("a graph has an output")
+
+    def _is_kept(self) -> bool:
+        """Whether the nodes that are read now are a part of any program.
+
+        The gradients of a Function within another are not, nor is a hook that was removed.
+        """
+        if not self.regions:
+            return True
+        outer = self.regions[0]
+        return not outer.record.is_removed and any(
+            self.into is part for part in (outer.forward, outer.backward)
+        )
 
     def _at_call(self, node: torch.fx.Node, kind: str, key: str) -> None:
         """Begin or end the call of a module."""

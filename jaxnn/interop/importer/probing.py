@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .capture import copied, describe, left_as_it_was, named_arguments
+from .capture import copied_call, describe, left_as_it_was, named_arguments
 from .gradients import Refused
 from .guards import described, is_the_models, line_of_the_model
 from .leaves import layer_name
@@ -46,7 +46,7 @@ def probe(model: torch.nn.Module, call: Call, wide: bool) -> list[str]:
     if any(tensor.is_meta for tensor in tensors):
         return []
     try:
-        copied(*call)
+        copied_call(*call)
         with _fresh(model):
             _run(model, call)
     except Exception:
@@ -57,7 +57,7 @@ def probe(model: torch.nn.Module, call: Call, wide: bool) -> list[str]:
 def _notes(model: torch.nn.Module, call: Call, wide: bool) -> list[str]:
     accesses = _Accesses(model)
     with _fresh(model) as restore:
-        before, given = _attributes(model), copied(*call)
+        before, given = _attributes(model), copied_call(*call)
         unchanged = {name: p.detach().clone() for name, p in model.named_parameters()}
         _seed()
         drawn = _random_states()
@@ -178,7 +178,7 @@ def _run(
     """Return a result's structure and tensors, the same seeds before every run."""
     import torch
 
-    args, kwargs = copied(*call) if copy else call
+    args, kwargs = copied_call(*call) if copy else call
     if seed:
         _seed()
     with torch.no_grad():
@@ -228,7 +228,7 @@ def _other_values(call: Call) -> Call:
         moved = tensor.flatten().roll(1).reshape(tensor.shape)
         return moved * 0.875 if tensor.is_floating_point() else moved
 
-    return copied(*call, other)
+    return copied_call(*call, other)
 
 
 # --- attributes ---------------------------------------------------------------------------------
@@ -396,7 +396,7 @@ def _line_of_draw(model: torch.nn.Module, call: Call) -> str:
         return traced
 
     with _fresh(model):
-        args, kwargs = copied(*call)
+        args, kwargs = copied_call(*call)
         _seed()
         start = place()
         sys.settrace(traced)
