@@ -35,7 +35,7 @@ def from_old_forms(
     renamed: dict[str, str] = {}
     for key in keys:
         prefix, found, name = key.removesuffix(_FIRST).rpartition("parametrizations.")
-        if found and key.endswith(_FIRST):
+        if found and key.endswith(_FIRST) and key not in weights:
             old = [f"{prefix}{name}_g", f"{prefix}{name}_v"]
             if all(key in changed for key in old):
                 new = [f"{prefix}parametrizations.{name}.original{i}" for i in (0, 1)]
@@ -60,7 +60,8 @@ def from_old_forms(
 def _right_vector(original: np.ndarray, weight: np.ndarray, u: np.ndarray, dim: int) -> np.ndarray:
     """Return v with u in the direction of W v, and u^T W v = sigma, by which W was divided."""
     original, weight, u = (array.astype(np.float64) for array in (original, weight, u))
-    sigma = np.mean(original / weight)
+    # The factor between the two, weighed so that zeros in the weight do no harm.
+    sigma = (original * weight).sum() / (weight * weight).sum()
     matrix = np.moveaxis(original, dim, 0).reshape(original.shape[dim], -1)
     # torch takes the pseudoinverse of W^T W, which in exact arithmetic gives the same.
     v = np.linalg.pinv(matrix, rcond=max(matrix.shape) * np.finfo(np.float32).eps) @ u

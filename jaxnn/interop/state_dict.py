@@ -211,7 +211,8 @@ def load_state_dict(
     missing = _missing(entries, weights, versions) + [key for key in extra if key not in weights]
     known = {*_keys(entries), *extra}
     unexpected = [key for key in weights if key not in known]
-    problems = _name_problems(missing, unexpected, weights) if strict else []
+    names = weights if rename is None else ()
+    problems = _name_problems(missing, unexpected, names) if strict else []
     given = [item for item in entries if all(key in weights for key in item.keys)]
     shardings = {}
     for item in given:
@@ -511,16 +512,14 @@ def _is_optional(key: str, versions: Mapping[str, Any] | None) -> bool:
     return version is None or version < 2
 
 
-def _name_problems(
-    missing: list[str], unexpected: list[str], weights: Collection[str]
-) -> list[str]:
+def _name_problems(missing: list[str], unexpected: list[str], names: Collection[str]) -> list[str]:
     problems = []
     if missing:
         problems.append(f"missing in the source: {', '.join(missing)}")
     if unexpected:
         problems.append(f"unexpected in the source: {', '.join(unexpected)}")
     if problems:
-        evident = evident_rename(weights, missing) if missing else None
+        evident = evident_rename(names, missing) if missing else None
         problems.append(
             "(rename= changes the source's names; strict=False loads what matches)"
             if evident is None

@@ -143,7 +143,7 @@ def _padded(targets: jax.Array, lengths: Any, batch: int) -> jax.Array:
     total, longest = targets.shape[0], targets.shape[0]
     if isinstance(lengths, np.ndarray):
         longest = int(lengths.max())
-        if (batch > 1 and int(lengths.sum()) != total) or longest > total:
+        if int(lengths.sum()) != total:
             raise ValueError(
                 f"ctc_loss: `targets` must hold as many classes as `target_lengths` says, "
                 f"{int(lengths.sum())}, got {total}"
