@@ -6,7 +6,8 @@ import copy
 import random
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -14,7 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from ..importer.imported import Imported
 from ..importer.probing import steady_seeds
+from ..importer.program import Operation, Program
 from .calls import Call, widened
 from .differences import Difference, is_rounding
 from .outcomes import Outcome, differences, of_flax, of_torch, with_steady_coins
@@ -92,17 +95,54 @@ def of_rounding(
     size = sum(p.numel() for p in model.parameters())
     if size > LARGEST_IN_FLOAT64 or not any(np.isfinite(d.error) for d in departs):
         return []
-    try:
-        with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
-            wanted = of_model(copied(model)._apply(widened), call.widened())
-            got = of_flax(_in_float64(net), call.widened())
-            found = {(d.name, d.kind): d for d in differences(wanted, got)}
-    except Exception:  # a model may insist on a dtype
-        return []
-    return [
-        d for d in departs
-        if (d.name, d.kind) in found and is_rounding(d, found[d.name, d.kind])
-    ]  # fmt: skip
+    left = list(departs)
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
+        # What the code converts to a dtype may be its own choice, or its input's dtype.
+        for convert in (_with_wide_programs, nnx.clone):
+            with suppress(Exception):  # a model may insist on a dtype
+                wanted = of_model(copied(model)._apply(widened), call.widened())
+                got = of_flax(_in_float64(convert(net)), call.widened())
+                found = {(d.name, d.kind): d for d in differences(wanted, got)}
+                left = [
+                    d for d in left
+                    if (d.name, d.kind) not in found or not is_rounding(d, found[d.name, d.kind])
+                ]  # fmt: skip
+            if not left:
+                break
+    return [d for d in departs if d not in left]
+
+
+def _with_wide_programs(net: nnx.Module) -> nnx.Module:
+    """Return a copy whose programs convert to float64 where they convert to floats."""
+    made = nnx.clone(net)
+    for _, node in nnx.iter_modules(made):
+        if isinstance(node, Imported):
+            node._training, node._evaluation = map(_wide, (node._training, node._evaluation))
+    return made
+
+
+def _wide(programs: Any) -> Any:
+    if isinstance(programs, str):
+        return programs
+    return tuple(
+        Program(replace(program.body, steps=tuple(map(_wide_step, program.body.steps))))
+        for program in programs
+    )
+
+
+def _wide_step(step: Any) -> Any:
+    if not isinstance(step, Operation):
+        return step
+    arguments = [
+        (name, _WIDE.get(value, value) if isinstance(value, str) else value)
+        for name, value in step.arguments
+    ]
+    return replace(step, arguments=tuple(arguments))
+
+
+_WIDE = {
+    "float32": "float64", "bfloat16": "float64", "float16": "float64", "complex64": "complex128",
+}  # fmt: skip
 
 
 def _in_float64(net: nnx.Module) -> nnx.Module:
