@@ -18,14 +18,8 @@ from ...modules.container import _accepts_rngs
 from ..checkpoint import as_numpy, as_tensor
 from ..proof.evidence import Check, check_import
 from ..state_dict import load_state_dict
-from .capture import (
-    Captured,
-    Decisions,
-    NotDescribable,
-    capture,
-    decide,
-    is_valid_for,
-)
+from .capture import Captured, capture, is_valid_for
+from .decisions import Decisions, decide
 from .gradients import Refused, refuse_hooks_of_gradients
 from .imported import Imported, as_call, descend
 from .leaves import layer_name, make_layer
@@ -33,6 +27,7 @@ from .lower import Lowered, UnsupportedOperators, lower, operator_name
 from .operators import DRAWING, OPERATORS, dtype_of
 from .probing import probe, steady_seeds
 from .program import Call, Operation, Program, Sizes, Value
+from .structures import NotDescribable
 
 if TYPE_CHECKING:
     import torch

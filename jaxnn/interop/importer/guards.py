@@ -189,6 +189,12 @@ def is_the_models(file: str) -> bool:
     return not any(part in file for part in _NOT_THE_MODELS)
 
 
+def is_torchs(frame: Any) -> bool:
+    """Whether a frame runs torch's own code."""
+    module = frame.f_globals.get("__name__", "")
+    return bool(module == "torch" or module.startswith("torch."))
+
+
 def _is_asked() -> bool:
     """Whether the Python code that compares the size is a model's or a layer's."""
     frame: Any = sys._getframe(2)

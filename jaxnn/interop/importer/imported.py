@@ -530,7 +530,7 @@ def realise(structure: Any) -> Any:
 def as_call(call: tuple[tuple[Any, ...], Mapping[str, Any]]) -> tuple[Any, dict[str, Any]]:
     """Return a call of the original as one of the import: arrays for tensors, and records."""
     from ..checkpoint import as_numpy
-    from .capture import describe
+    from .structures import describe
 
     tensors: list[Any] = []
     structure = describe((call[0], dict(call[1])), tensors, [])

@@ -8,9 +8,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .capture import Captured, RecordedCall
+from .capture import Captured
 from .gradients import CustomGradient, Refused
 from .guards import Guard, guards_of, renamed
+from .marks import RecordedCall
 from .operators import DRAWING
 from .program import (
     Assign,

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .capture import copied_call, describe, left_as_it_was, named_arguments
 from .gradients import Refused
 from .guards import described, is_the_models, line_of_the_model
 from .leaves import layer_name
+from .restoring import left_as_it_was
+from .structures import copied_call, describe, named_arguments
 
 if TYPE_CHECKING:
     import torch

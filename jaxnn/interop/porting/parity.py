@@ -25,8 +25,8 @@ from safetensors.numpy import load_file, save_file
 
 from ...modules._module import NonPersistent, RandomSource
 from ..checkpoint import as_numpy
-from ..importer.capture import copied_call
 from ..importer.imported import Record, descend
+from ..importer.structures import copied_call
 from ..proof.calls import Call, widened
 from ..proof.copies import LARGEST_IN_FLOAT64, copied
 from ..proof.differences import Difference, difference, gradient_floor, is_rounding, map_leaves
