@@ -352,6 +352,42 @@ class PartThatRaises(nn.Module):
         return self.linear(x) + features[0]
 
 
+class Pops(Part):
+    def forward(self, x, features):
+        return self.linear(x) + features.pop()
+
+
+@model()
+class ListThatPartsTakeFrom(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.down = nn.ModuleList(Appends() for _ in range(2))
+        self.up = nn.ModuleList(Pops() for _ in range(2))
+
+    def forward(self, x):
+        features = []
+        for part in (*self.down, *self.up):
+            x = part(x, features)
+        return x
+
+
+class Yields(Part):
+    def forward(self, x):
+        for _ in range(3):
+            x = self.linear(x)
+            yield x
+
+
+@model()
+class PartThatYields(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.part = Yields()
+
+    def forward(self, x):
+        return sum(self.part(x))
+
+
 @forward("refused", "changes a dict that it is given .*return it",
          args=lambda: ({"x": torch.randn(4, 3)},))  # fmt: skip
 def callers_dict_that_is_filled(self, given):
@@ -412,6 +448,11 @@ def sizes_as_numbers(self, x):
     n, width = x.shape
     positions = torch.arange(n, dtype=x.dtype)
     return self.linear(x) * (n / width) + positions[:, None] / n + x.new_ones(n, 1).sum()
+
+
+@forward()
+def product_of_three(self, x):
+    return torch.einsum("bi,ij,bj->b", x, self.linear.weight, x)
 
 
 # --- gradients of its own -----------------------------------------------------------------------
@@ -622,6 +663,33 @@ def hook_that_only_looks(self, x):
     return y * 2
 
 
+@forward()
+def hook_that_is_removed(self, x):
+    y = self.linear(x)
+    handle = y.register_hook(lambda gradient: gradient * 3)
+    handle.remove()
+    return y * y
+
+
+@forward("warned", "at .*adversarial_models")
+def hook_where_there_are_gradients(self, x):
+    y = self.linear(x)
+    if y.requires_grad:
+        y.register_hook(lambda gradient: gradient * 2)
+    return y * 2
+
+
+@forward("refused", r"detach_.*adversarial_models.*y\.detach")
+def detached_in_place(self, x):
+    return self.linear(x).mul(2).detach_() * self.scale
+
+
+@forward()
+def values_by_data(self, x):
+    y = self.linear(x)
+    return y.data * y + self.scale.data * x
+
+
 @forward("refused", "computed after")
 def hook_that_uses_what_comes_after(self, x):
     y = self.linear(x)
@@ -828,6 +896,37 @@ def buffers_in_place(self, x):
     return self.linear(x) + self.mean
 
 
+@forward()
+def buffers_by_data(self, x):
+    self.mean.data = self.mean * 0.5 + x.detach().mean(0)
+    return self.linear(x) + self.mean
+
+
+@forward("refused", r"buffer mean, which was .*\(3,\)")
+def buffer_that_grows(self, x):
+    self.mean = torch.cat([self.mean, x.detach().mean(0)])
+    return self.linear(x) + self.mean.sum()
+
+
+@forward("refused", r"buffer norm\.running_mean of a layer")
+def buffer_of_a_layer(self, x):
+    self.norm.running_mean.zero_()
+    return self.norm(self.linear(x))
+
+
+@forward("refused", r"options of layers.*norm\.momentum")
+def option_that_is_set(self, x):
+    self.norm.momentum = 0.5
+    return self.norm(self.linear(x))
+
+
+@forward("warned", "torch.Generator of its own")
+def a_generator_of_its_own(self, x):
+    generator = torch.Generator()
+    generator.manual_seed(0)
+    return self.linear(x) + torch.rand(3, generator=generator)
+
+
 @forward("refused", r"parameter linear\.weight in place")
 def a_parameter_in_place(self, x):
     self.linear.weight.data.clamp_(-0.1, 0.1)
@@ -855,6 +954,21 @@ class FrozenStatistics(nn.Module):
     def train(self, mode=True):
         super().train(mode)
         self.backbone.eval()
+        return self
+
+
+@model()
+class TrainsInEvaluation(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear, self.norm = nn.Linear(3, 3), nn.BatchNorm1d(3)
+
+    def forward(self, x):
+        return self.norm(self.linear(x))
+
+    def eval(self):
+        super().eval()
+        self.norm.train()
         return self
 
 

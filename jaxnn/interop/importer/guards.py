@@ -49,8 +49,9 @@ class Guard:
         try:
             return bool(evaluated(self.text, sizes, {ast.NotEq: _differ}))
         except Exception as error:
+            reason = str(error).partition("\n")[0]
             raise ValueError(
-                f"whether {self.text} holds is not known for {sizes}: {error}; state it among the "
+                f"whether {self.text} holds is not known for {sizes}: {reason} State it among the "
                 "constraints of the symbolic sizes"
             ) from error
 
