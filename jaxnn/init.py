@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jax.scipy.special import ndtr, ndtri
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
@@ -89,7 +90,7 @@ def calculate_fan_in_and_fan_out(shape: Shape) -> tuple[int, int]:
 def uniform(
     key: jax.Array, shape: Shape, dtype: DTypeLike = jnp.float32, *, a: float = 0.0, b: float = 1.0
 ) -> Float[Array, "..."]:
-    """Draw from the uniform distribution over [a, b).
+    """Draw from the uniform distribution over [a, b), real and imaginary parts alike.
 
     Raises:
         ValueError: if a > b.
@@ -103,6 +104,10 @@ def uniform(
     """
     if a > b:
         raise ValueError(f"`a` must not exceed `b`, got a={a} and b={b}")
+    if jnp.issubdtype(dtype, jnp.complexfloating):
+        real = jnp.finfo(dtype).dtype
+        parts = (uniform(each, shape, real, a=a, b=b) for each in jax.random.split(key))
+        return lax.complex(*parts)
     return jax.random.uniform(key, shape, _drawn(dtype), a, b).astype(dtype)
 
 

@@ -48,9 +48,12 @@ def convolve(
     input: jax.Array, weight: jax.Array, bias: jax.Array | None, geometry: Geometry
 ) -> jax.Array:
     """Convolve (N, in_channels, ...) with (out_channels, in_channels / groups, ...)."""
-    is_float = jnp.issubdtype(input.dtype, jnp.floating)
-    convolution = _bilinear if is_float else _native
-    output = convolution(input, weight, geometry)
+    if jnp.issubdtype(input.dtype, jnp.complexfloating):
+        output = _complex(input, weight, geometry)
+    elif jnp.issubdtype(input.dtype, jnp.floating):
+        output = _bilinear(input, weight, geometry)
+    else:
+        output = _native(input, weight, geometry)
     if bias is not None:
         wide_bias = bias.astype(output.dtype)
         output = output + lax.broadcast_in_dim(wide_bias, output.shape, (1,))
@@ -83,6 +86,17 @@ def _native(input: jax.Array, weight: jax.Array, geometry: Geometry) -> jax.Arra
         dimension_numbers=(f"NC{spatial}", f"OI{spatial}", f"NC{spatial}"),
         feature_group_count=geometry.groups,
     )
+
+
+def _complex(input: jax.Array, weight: jax.Array, geometry: Geometry) -> jax.Array:
+    """By real convolutions, since the libraries of accelerators have no others."""
+    real = _bilinear(input.real, weight.real, geometry) - _bilinear(
+        input.imag, weight.imag, geometry
+    )
+    imag = _bilinear(input.real, weight.imag, geometry) + _bilinear(
+        input.imag, weight.real, geometry
+    )
+    return lax.complex(real, imag)
 
 
 # On a CPU, XLA is fast at plain convolutions, but slow at grouped ones, at kernels of one tap, and

@@ -130,11 +130,11 @@ def bilinear(
     Shapes: input1 (*batch, in1_features), input2 (*batch, in2_features), weight (out_features,
     in1_features, in2_features), bias (out_features); the output is (*batch, out_features).
 
-    Dtypes: any floating point, the same for all. Half precision is computed in float32 and rounded
-    once.
+    Dtypes: any floating point or complex, the same for all. Half precision is computed in float32
+    and rounded once.
 
     Raises:
-        TypeError: if the dtypes differ, or are no floating point.
+        TypeError: if the dtypes differ, or are neither floating-point nor complex.
         ValueError: if the shapes do not fit.
 
     Source: torch.nn.functional.bilinear.
@@ -151,7 +151,7 @@ def bilinear(
     bias = None if bias is None else check_array(bias, "bias", "bilinear")
     given = {"input1": input1, "input2": input2, "weight": weight, "bias": bias}
     check_same_dtype(given, "bilinear")
-    check_floating(input1, "input1", "bilinear")
+    check_floating(input1, "input1", "bilinear", complex_too=True)
     if weight.ndim != 3:
         raise ValueError(
             "bilinear: `weight` must have shape (out_features, in1_features, in2_features), got "

@@ -211,11 +211,13 @@ def keys_for_parts(rngs: RandomSource | None) -> RandomSource | None:
     return rngs if rngs is None or isinstance(rngs, nnx.Pytree) else nnx.Rngs(rngs)
 
 
-def parameter_dtype(module: nnx.Module, dtype: DTypeLike | None) -> np.dtype[Any]:
+def parameter_dtype(
+    module: nnx.Module, dtype: DTypeLike | None, *, complex_too: bool = False
+) -> np.dtype[Any]:
     """Return `dtype` as a NumPy dtype, float32 for None.
 
     Raises:
-        TypeError: if it is no floating-point dtype.
+        TypeError: if it is no floating-point dtype, nor a complex one where that is allowed.
         ValueError: if it needs 64 bits and JAX's 64-bit mode is off.
     """
     layer = type(module).__name__
@@ -226,7 +228,7 @@ def parameter_dtype(module: nnx.Module, dtype: DTypeLike | None) -> np.dtype[Any
             f"jaxnn.{layer}: `dtype` must be a NumPy or JAX dtype such as jnp.float32, got "
             f"{dtype!r}"
         ) from None
-    if not jnp.issubdtype(resolved, jnp.floating):
+    if not jnp.issubdtype(resolved, jnp.inexact if complex_too else jnp.floating):
         raise TypeError(
             f"jaxnn.{layer}: `dtype` must be a floating-point dtype such as jnp.float32, got "
             f"{resolved}"

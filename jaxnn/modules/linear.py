@@ -51,7 +51,7 @@ class Linear(Module):
         in_features: size of the input's last dimension.
         out_features: size of the output's last dimension.
         bias: whether there is a bias b.
-        dtype: the parameters' dtype, which the input must have too.
+        dtype: the parameters' dtype, real or complex, which the input must have too.
         rngs: where the parameters are drawn from.
 
     Attributes:
@@ -113,7 +113,7 @@ class Bilinear(Module):
         in2_features: size of the second input's last dimension.
         out_features: size of the output's last dimension.
         bias: whether there is a bias b.
-        dtype: the parameters' dtype, which the inputs must have too.
+        dtype: the parameters' dtype, real or complex, which the inputs must have too.
         rngs: where the parameters are drawn from.
 
     Attributes:
@@ -150,7 +150,7 @@ class Bilinear(Module):
         self.in1_features = check_int(in1_features, "in1_features", "jaxnn.Bilinear", minimum=1)
         self.in2_features = check_int(in2_features, "in2_features", "jaxnn.Bilinear", minimum=1)
         self.out_features = check_int(out_features, "out_features", "jaxnn.Bilinear", minimum=0)
-        resolved = parameter_dtype(self, dtype)
+        resolved = parameter_dtype(self, dtype, complex_too=True)
         weight_key, bias_key = jax.random.split(parameter_key(self, rngs))
         k = 1 / math.sqrt(self.in1_features)
         shape = (self.out_features, self.in1_features, self.in2_features)
@@ -185,7 +185,7 @@ class LazyLinear(LazyModule, Linear):
     Args:
         out_features: size of the output's last dimension.
         bias: whether there is a bias.
-        dtype: the parameters' dtype, which the input must have too.
+        dtype: the parameters' dtype, real or complex, which the input must have too.
         rngs: where the parameters will be drawn from.
 
     Raises:
@@ -242,7 +242,7 @@ def draw_weight_and_bias(
     Returns the weight and the bias (of the weight's first size, unless `bias_size` is given), the
     latter as nnx.data(None) where there is none, to be assigned as they are.
     """
-    resolved = parameter_dtype(module, dtype)
+    resolved = parameter_dtype(module, dtype, complex_too=True)
     weight_key, bias_key = jax.random.split(parameter_key(module, rngs))
     weight = nnx.Param(init.kaiming_uniform(weight_key, weight_shape, resolved, a=math.sqrt(5)))
     if not has_bias:

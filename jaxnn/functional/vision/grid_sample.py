@@ -226,8 +226,9 @@ def _by_rows(
     rows = lax.optimization_barrier(image.swapaxes(1, 2)).reshape(batch * size, channels)
     start = lax.broadcasted_iota(index.dtype, index.shape, 0) * size
     values = rows.at[(start + index).swapaxes(1, 2)].get(mode="promise_in_bounds")
-    factors = jnp.where(is_inside, weight, jnp.zeros((), weight.dtype)).swapaxes(1, 2)
-    output = (values * factors[..., None]).sum(axis=2)
+    inside = lax.broadcast_in_dim(is_inside.swapaxes(1, 2), values.shape, (0, 1, 2))
+    values = jnp.where(inside, values, jnp.zeros((), values.dtype))
+    output = (values * weight.swapaxes(1, 2)[..., None]).sum(axis=2)
     return lax.optimization_barrier(output).swapaxes(1, 2)
 
 

@@ -31,11 +31,14 @@ _RANKS = {
     "linear": (1,),
     "bilinear": (2,),
     "bicubic": (2,),
+    "lanczos": (2,),
     "trilinear": (3,),
     "area": (1, 2, 3),
 }
 _LINEAR = ("linear", "bilinear", "trilinear")
-_ANTIALIASED = ("bilinear", "bicubic")
+_ANTIALIASED = ("bilinear", "bicubic", "lanczos")
+# How far the kernels reach, in elements of the larger image.
+_REACHES = {"linear": 1, "cubic": 2, "lanczos": 3}
 # Up to so many times, a repetition's gradient is a sum that is written out.
 _MOST_TERMS = 8
 
@@ -57,23 +60,27 @@ def interpolate(
     floor(s i), "nearest-exact" at floor(s (i + 1/2)); "linear", "bilinear" and "trilinear" weigh
     the two neighbours in each dimension, "bicubic" the four, by Keys' kernel with a = -3/4; "area"
     takes the mean of all that the output covers. With `antialias` the kernels (cubic: a = -1/2)
-    are stretched to cover what an output stands for.
+    are stretched to cover what an output stands for; "lanczos", sinc(x) sinc(x / 3) for |x| < 3, is
+    there only with it.
 
     Shapes: (N, C, *spatial) with one to three spatial dimensions -> (N, C, *out), where out is
     `size`, or floor(spatial * scale_factor).
 
-    Dtypes: any floating point; also uint8 for "nearest" and "nearest-exact". Half precision is
+    Dtypes: any floating point; also uint8, except for "linear", "trilinear" and "area", which is
+    weighed by whole numbers and rounded after each dimension. Half precision is
     computed in float32.
 
     Args:
         input: the images.
         size: the new spatial sizes; one number for all.
         scale_factor: their ratio to the old ones, likewise; one of the two must be given.
-        mode: "nearest", "nearest-exact", "linear", "bilinear", "bicubic", "trilinear" or "area".
+        mode: "nearest", "nearest-exact", "linear", "bilinear", "bicubic", "trilinear", "area" or
+            "lanczos".
         align_corners: whether the first and last elements keep their places; for the linear and
             cubic modes.
         recompute_scale_factor: whether the ratio of the sizes takes the place of `scale_factor`.
-        antialias: whether to average where the image shrinks; for "bilinear" and "bicubic".
+        antialias: whether to average where the image shrinks; for "bilinear", "bicubic" and
+            "lanczos", which needs it.
 
     Raises:
         TypeError: if the dtype is none of those, or an option is of the wrong type.
@@ -92,7 +99,9 @@ def interpolate(
         Array([[[1.  , 1.25, 1.75, 2.  ]]], dtype=float32)
     """
     input = check_array(input, "input", "interpolate")
-    check_resampling(size, scale_factor, mode, align_corners, recompute_scale_factor, "interpolate")
+    check_resampling(
+        size, scale_factor, mode, align_corners, recompute_scale_factor, "interpolate", antialias
+    )
     _check_rank(input, mode, antialias)
     sizes, scales = _sizes_and_scales(input, size, scale_factor, recompute_scale_factor)
     if mode == "area":
@@ -111,8 +120,10 @@ def interpolate(
             for old, new, scale in zip(input.shape[2:], sizes, scales, strict=True)
         )
         return _take(input, tuple(indices))
+    kernel = "linear" if mode in _LINEAR else mode.removeprefix("bi")
+    if input.dtype == jnp.uint8 and input.ndim == 4:
+        return _weighed_bytes(input, sizes, scales, kernel, bool(align_corners), antialias)
     check_floating(input, "input", "interpolate")
-    kernel = "linear" if mode in _LINEAR else "cubic"
     return _weighed(input, sizes, scales, kernel, bool(align_corners), antialias)
 
 
@@ -185,6 +196,7 @@ def check_resampling(
     align_corners: bool | None,
     recompute_scale_factor: bool | None,
     layer: str,
+    antialias: bool = False,
 ) -> None:
     """Refuse options that do not go together, whatever the input."""
     if mode not in _RANKS:
@@ -192,6 +204,11 @@ def check_resampling(
     if align_corners is not None and mode in ("nearest", "nearest-exact", "area"):
         raise ValueError(
             f"{layer}: `align_corners` has no meaning for mode {mode!r}; leave it None"
+        )
+    if mode == "lanczos" and (align_corners or not antialias):
+        raise ValueError(
+            f"{layer}: mode 'lanczos' needs `antialias`, which `interpolate` has, and "
+            f"`align_corners` None or False, got {antialias} and {align_corners}"
         )
     if (size is None) == (scale_factor is None):
         raise ValueError(
@@ -329,6 +346,46 @@ def _weighed(
     return x.astype(input.dtype)
 
 
+@partial(jax.jit, static_argnums=(1, 2, 3, 4, 5), inline=True)
+def _weighed_bytes(
+    input: jax.Array,
+    sizes: tuple[int, ...],
+    scales: tuple[float | None, ...],
+    kernel: str,
+    align_corners: bool,
+    antialias: bool,
+) -> jax.Array:
+    """Weigh by whole numbers, as torch and Pillow do, and round after each dimension."""
+    find_taps = _antialiased_taps if antialias else _taps
+    x = input
+    for axis in (3, 2):
+        old, new, scale = x.shape[axis], sizes[axis - 2], scales[axis - 2]
+        if new == old:
+            continue
+        taps = find_taps(old, new, scale, kernel, align_corners, "float64")
+        whole, bits = _whole_taps(taps, old)
+        total = _gather_along(x.astype(jnp.int32), axis, whole)
+        rounded = lax.shift_right_arithmetic(total + (1 << (bits - 1)), jnp.int32(bits))
+        x = jnp.clip(rounded, 0, 255).astype(jnp.uint8)
+    return x
+
+
+def _whole_taps(taps: _Taps, old: int) -> tuple[_Taps, int]:
+    """Return the weights times 2**bits as whole numbers, with as many bits as 16 can hold."""
+    output, number = np.nonzero(taps.is_there)
+    matrix = np.zeros((len(taps.element), old))
+    # What stands for an element beyond the edge is one with the edge's own.
+    np.add.at(matrix, (output, taps.element[output, number]), taps.weight[output, number])
+    bits = next(b for b in range(23) if b == 22 or int(0.5 + matrix.max() * 2 ** (b + 1)) >= 2**15)
+    weight = np.trunc(matrix * 2**bits + np.copysign(0.5, matrix)).astype(np.int32)
+    element = np.broadcast_to(taps.element, taps.weight.shape)
+    first = np.arange(element.shape[1])
+    is_new = taps.is_there & ~np.array(
+        [[any(row[:k] == row[k]) for k in first] for row in np.where(taps.is_there, element, -1)]
+    )
+    return _Taps(element, np.take_along_axis(weight, element, 1), is_new), bits
+
+
 _Place = Callable[[jax.Array], tuple[Any, ...]]
 
 
@@ -447,16 +504,20 @@ def _antialiased_taps(
     real = np.dtype(dtype).type
     step = _step(old, new, scale, align_corners, real)
     stretch = np.maximum(step, real(1))
-    reach = real(1 if kernel == "linear" else 2) * stretch
+    reach = real(_REACHES[kernel]) * stretch
     centre = step * (np.arange(new).astype(dtype) + real(0.5))
     first = np.maximum((centre - reach + real(0.5)).astype(int), 0)
     last = np.minimum((centre + reach + real(0.5)).astype(int), old)
     index = first[:, None] + np.arange((last - first).max())
     is_there = index < last[:, None]
     distance = (index.astype(dtype) - centre[:, None] + real(0.5)) / stretch
-    weight = (
-        np.maximum(1 - np.abs(distance), 0) if kernel == "linear" else _keys(distance, real(-0.5))
-    )
+    if kernel == "linear":
+        weight = np.maximum(1 - np.abs(distance), 0)
+    elif kernel == "cubic":
+        weight = _keys(distance, real(-0.5))
+    else:
+        near = np.abs(distance) < 3
+        weight = np.where(near, np.sinc(distance) * np.sinc(distance / 3), real(0))
     weight = np.where(is_there, weight, real(0))
     total = weight.sum(axis=1, keepdims=True)
     weight = weight / np.where(total == 0, real(1), total)

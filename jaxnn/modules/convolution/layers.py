@@ -261,7 +261,7 @@ class Conv2d(_Conv):
         groups: into how many groups the channels are divided.
         bias: whether there is a bias.
         padding_mode: what is added: "zeros", "reflect", "replicate" or "circular".
-        dtype: the parameters' dtype, which the input must have too.
+        dtype: the parameters' dtype, real or complex, which the input must have too.
         rngs: where the parameters are drawn from.
 
     Attributes:
@@ -381,7 +381,7 @@ class ConvTranspose2d(_ConvTranspose):
         bias: whether there is a bias.
         dilation: the step between the kernel's taps, likewise.
         padding_mode: "zeros"; no other is supported.
-        dtype: the parameters' dtype, which the input must have too.
+        dtype: the parameters' dtype, real or complex, which the input must have too.
         rngs: where the parameters are drawn from.
 
     Attributes:

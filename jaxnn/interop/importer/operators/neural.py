@@ -270,6 +270,7 @@ for _dims, _linear in ((1, "linear"), (2, "bilinear"), (3, "trilinear")):
 operator("upsample_bicubic2d")(_upsample("bicubic"))
 operator("_upsample_bilinear2d_aa")(_upsample("bilinear", antialias=True))
 operator("_upsample_bicubic2d_aa")(_upsample("bicubic", antialias=True))
+operator("_upsample_lanczos2d_aa")(_upsample("lanczos", antialias=True))
 
 
 @operator("grid_sampler", "grid_sampler_2d", "grid_sampler_3d")
