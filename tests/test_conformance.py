@@ -82,6 +82,49 @@ def test_reference_against_its_goldens(layer: str) -> None:
             check(item, "torchref", "golden")
 
 
+# What a processor has no instructions for, torch computes by other kernels.
+WEAKEST_PROCESSOR = {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41"}
+ON_THE_WEAKEST_PROCESSOR = """
+import sys
+from pathlib import Path
+import torch
+from nnspec.backend import load_backend
+from nnspec.document import load_layer, specification_folder
+from nnspec.golden import GoldenOracle
+from nnspec.judge import judge
+
+assert torch.backends.cpu.get_cpu_capability() == "DEFAULT"
+reference, goldens = load_backend("torchref"), GoldenOracle(specification_folder())
+count = 0
+for path in sys.argv[1:]:
+    spec = load_layer(Path(path))
+    for case in spec.data["cases"]:
+        for dtype in {"float16", "bfloat16"} & set(spec.dtypes(case)):
+            verdict = judge(reference, goldens, spec, case, dtype)
+            assert verdict.verdict == "pass", f"{case['id']}@{dtype}: {verdict.message}"
+            count += 1
+print(count)
+"""
+SENSITIVE = [
+    *("ConvTranspose1d", "ConvTranspose2d", "LazyConvTranspose3d", "Conv1d", "Conv2d", "conv_tbc"),
+    *("Linear", "Bilinear", "BatchNorm2d", "LayerNorm", "LSTM", "MultiheadAttention"),
+    *("Softmax", "AvgPool2d", "EmbeddingBag", "CrossEntropyLoss", "PairwiseDistance"),
+]
+
+
+@pytest.mark.parametrize(
+    "layers", [SENSITIVE, pytest.param(list(SPECS), marks=pytest.mark.full)], ids=["some", "all"]
+)
+def test_reference_on_the_weakest_processor(layers: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", ON_THE_WEAKEST_PROCESSOR, *(str(SPECS[n].path) for n in layers)],
+        env={**os.environ, **WEAKEST_PROCESSOR},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert int(done.stdout) > 20 * len(layers)
+
+
 WITHOUT_TORCH = """
 import sys
 sys.modules["torch"] = None

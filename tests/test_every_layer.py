@@ -7,6 +7,7 @@ transformation changes nothing. The case is the first of the file that has gradi
 from __future__ import annotations
 
 import functools
+import pickle
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ from jax import export
 import jaxnn
 import jaxnn.linen
 from jaxnn.modules._lazy import LazyModule
+from jaxnn.utils.parametrize import register_parametrization
 from nnspec import load_specification
 from nnspec.backend import flatten, made, nest
 from nnspec.document import LayerSpec
@@ -198,6 +200,38 @@ def test_both_modes_of_differentiation_and_remat(name: str) -> None:
     second = jax.hessian(along)(0.0)
     assert np.isfinite(second)
     assert_same(jax.grad(jax.grad(along))(0.0), second, rtol=1e-3)
+
+
+class Halved(jaxnn.Module):
+    """A parametrization: half of the original."""
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return x / 2
+
+    def right_inverse(self, x: jax.Array) -> jax.Array:
+        return 2 * x
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_pickles_also_with_a_parametrized_weight(name: str) -> None:
+    nets = [example(name).make()]
+    parameters = [n for n, value in vars(nets[0]).items() if isinstance(value, nnx.Param)]
+    if parameters:
+        parametrized = example(name).make()
+        register_parametrization(parametrized, parameters[0], Halved())
+        nets.append(parametrized)
+    for net in nets:
+        graphdef, state = nnx.split(net)
+        restored, (graphdef_again, state_again) = pickle.loads(
+            pickle.dumps((net, (graphdef, state)))
+        )
+        assert type(restored) is type(net)
+        assert graphdef_again == graphdef
+        assert hash(graphdef_again) == hash(graphdef)
+        for again in (restored, nnx.merge(graphdef_again, state_again)):
+            states = jaxnn.state_dict(again), jaxnn.state_dict(net)
+            assert list(states[0]) == list(states[1])
+            assert all(np.array_equal(a, states[1][key]) for key, a in states[0].items())
 
 
 @pytest.mark.parametrize("name", SPECS)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -133,8 +135,27 @@ def test_a_single_element_fits_a_scalar() -> None:
     state = jaxnn.state_dict(net) | {"num_batches_tracked": np.array([5])}
     jaxnn.load_state_dict(net, state)
     assert int(net.num_batches_tracked[...]) == 5
-    with pytest.raises(ValueError, match="num_batches_tracked"):
-        jaxnn.load_state_dict(net, state | {"num_batches_tracked": np.array(2**40)})
+    layer = nnx.Module()
+    layer.seed = nnx.BatchStat(jnp.zeros((), jnp.int32))
+    with pytest.raises(ValueError, match="seed: has values that int32 cannot hold"):
+        jaxnn.load_state_dict(layer, {"seed": np.array(2**40)})
+
+
+def test_a_count_of_batches_that_is_too_large_is_held_as_far_as_it_goes() -> None:
+    net = jaxnn.Sequential(jaxnn.BatchNorm1d(2, momentum=None))
+    state = jaxnn.state_dict(net) | {"0.num_batches_tracked": torch.tensor(2**40)}
+    state["0.running_mean"] = np.full(2, 3, np.float32)
+    with pytest.warns(UserWarning, match=r"0\.num_batches_tracked is 1099511627776, of which"):
+        jaxnn.load_state_dict(net, state)
+    largest = 2**31 - 1
+    assert int(net[0].num_batches_tracked[...]) == largest
+    net(jnp.ones((4, 2)))
+    assert int(net[0].num_batches_tracked[...]) == largest
+    np.testing.assert_array_equal(net[0].running_mean[...], [3, 3])
+    with jax.enable_x64(True):
+        wide = jaxnn.BatchNorm1d(2)
+        jaxnn.load_state_dict(jaxnn.Sequential(wide), state)
+        assert int(wide.num_batches_tracked[...]) == 2**40
 
 
 def test_num_batches_tracked_may_be_missing_from_old_weights() -> None:
@@ -191,6 +212,7 @@ def test_a_report_reads_as_a_summary() -> None:
     [
         {"module": ""},
         {"module.": ""},
+        {"module.": "", "none": None},
         {"module.conv": "conv", "module.norm": "norm.", "module.block.": "block"},
         lambda key: key.removeprefix("module."),
         [(r"^module\.", "")],
@@ -200,6 +222,40 @@ def test_rename(rename: Any, net: jaxnn.Sequential) -> None:
     source = {f"module.{key}": value for key, value in jaxnn.state_dict(net).items()}
     report = jaxnn.load_state_dict(net, source, rename=rename)
     assert report.renamed == {key: key.removeprefix("module.") for key in source}
+
+
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        torch.nn.DataParallel,
+        torch.optim.swa_utils.AveragedModel,
+        lambda net: torch.optim.swa_utils.AveragedModel(torch.nn.DataParallel(net)),
+        lambda net: torch.nn.Sequential(OrderedDict(backbone=net, head=torch.nn.Linear(1, 1))),
+        lambda net: torch.nn.ModuleDict({"_orig_mod": net}),
+    ],
+)
+def test_an_evident_renaming_is_told(wrapped: Any, net: jaxnn.Sequential) -> None:
+    source = wrapped(make_torch_net()).state_dict()
+    with pytest.raises(ValueError, match=r"the names fit with rename=") as refused:
+        jaxnn.load_state_dict(net, source)
+    told = re.search(r"rename=(.*)\)$", str(refused.value), re.MULTILINE)
+    assert told is not None
+    is_whole = "backbone.conv.bias" not in source
+    report = jaxnn.load_state_dict(net, source, strict=is_whole, rename=ast.literal_eval(told[1]))
+    assert not report.missing_keys
+
+
+def test_an_evident_renaming_inside_and_the_other_way(net: jaxnn.Sequential) -> None:
+    state = jaxnn.state_dict(net)
+    inside = {re.sub("conv|block.fc", r"\g<0>._orig_mod", key): v for key, v in state.items()}
+    with pytest.raises(ValueError, match=r"the names fit with rename=\[\("):
+        jaxnn.load_state_dict(net, inside)
+    outer = jaxnn.ModuleDict({"backbone": net})
+    with pytest.raises(ValueError, match=r"the names fit with rename=\{'': 'backbone\.'\}"):
+        jaxnn.load_state_dict(outer, state)
+    jaxnn.load_state_dict(outer, state, rename={"": "backbone."})
+    with pytest.raises(ValueError, match=r"rename= changes the source's names"):
+        jaxnn.load_state_dict(net, {"a.weight": np.ones(3)})
 
 
 def test_rename_can_drop_but_not_merge(net: jaxnn.Sequential) -> None:
@@ -583,3 +639,186 @@ def test_refused_sources(tmp_path: Path, net: jaxnn.Sequential) -> None:
     (tmp_path / "weights.txt").touch()
     with pytest.raises(ValueError, match="suffix"):
         jaxnn.load_state_dict(net, tmp_path / "weights.txt")
+
+
+def test_an_entry_of_a_checkpoint(net: jaxnn.Sequential, tmp_path: Path) -> None:
+    weights, averaged = make_torch_net().state_dict(), make_torch_net().state_dict()
+    path = tmp_path / "checkpoint.pth"
+    torch.save({"params": weights, "params_ema": averaged, "iter": 5}, path)
+    with pytest.warns(UserWarning, match="'params' is taken, not 'params_ema'; choose with entry="):
+        jaxnn.load_state_dict(net, path)
+    assert_equal(jaxnn.state_dict(net), weights)
+    jaxnn.load_state_dict(net, path, entry="params_ema")
+    assert_equal(jaxnn.state_dict(net), averaged)
+
+    source = {"model": weights, "optimizer": {"state": {}}, "ema": {"v1.0": {"net": averaged}}}
+    with pytest.warns(UserWarning, match="'model' is taken, not 'ema.v1.0.net'"):
+        jaxnn.load_state_dict(net, source)
+    jaxnn.load_state_dict(net, source, entry="ema.v1.0.net")
+    assert_equal(jaxnn.state_dict(net), averaged)
+    for entry in ("model_ema", "ema.v1.0.nets", "ema.net"):
+        with pytest.raises(ValueError, match="has no entry"):
+            jaxnn.load_state_dict(net, source, entry=entry)
+    with pytest.raises(ValueError, match="arrays alone"):
+        jaxnn.load_state_dict(net, weights, entry="model")
+    with pytest.raises(ValueError, match=r"one of \['generator', 'critic'\]"):
+        jaxnn.load_state_dict(net, {"generator": weights, "critic": averaged})
+    jaxnn.load_state_dict(net, {"generator": weights, "epoch": 3})
+    assert_equal(jaxnn.state_dict(net), weights)
+
+
+def test_old_weight_normalisation_into_the_parametrization() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        old = torch.nn.Sequential(torch.nn.utils.weight_norm(torch.nn.Linear(3, 2)))
+    source = old.state_dict()
+    theirs = torch.nn.Sequential(torch.nn.utils.parametrizations.weight_norm(torch.nn.Linear(3, 2)))
+    theirs.load_state_dict(dict(source))
+    layer = jaxnn.utils.parametrizations.weight_norm(jaxnn.Linear(3, 2, rngs=nnx.Rngs(0)))
+    ours = jaxnn.Sequential(layer)
+    prefix = "0.parametrizations.weight.original"
+    report = jaxnn.load_state_dict(ours, source)
+    assert report.renamed == {"0.weight_g": f"{prefix}0", "0.weight_v": f"{prefix}1"}
+    assert_equal(jaxnn.state_dict(ours), theirs.state_dict())
+    report = jaxnn.load_state_dict(
+        ours, {f"net.{key}": value for key, value in source.items()}, rename={"net.": ""}
+    )
+    assert report.renamed["net.0.weight_g"] == f"{prefix}0"
+    assert_equal(jaxnn.state_dict(ours), theirs.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "shape", "dim"),
+    [
+        ("Linear", (3, 5), (2, 3), 0),
+        ("Conv2d", (3, 5, 2), (2, 3, 4, 4), 0),
+        ("ConvTranspose2d", (3, 4, 2), (2, 3, 4, 4), 1),
+    ],
+)
+def test_old_spectral_normalisation_without_its_second_vector(
+    name: str, options: Any, shape: tuple[int, ...], dim: int
+) -> None:
+    x = np.linspace(-1, 1, int(np.prod(shape)), dtype=np.float32).reshape(shape)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        theirs = torch.nn.Sequential(
+            torch.nn.utils.spectral_norm(getattr(torch.nn, name)(*options))
+        )
+    layer = getattr(jaxnn, name)(*options, rngs=nnx.Rngs(0))
+    ours = jaxnn.Sequential(jaxnn.utils.spectral_norm(layer, rngs=nnx.Rngs(1)))
+    theirs(torch.from_numpy(x))
+    source = dict(theirs.state_dict())
+    del source["0.weight_v"]
+    with pytest.raises(ValueError, match=r"0\.weight_v"):
+        jaxnn.load_state_dict(ours, source)
+    source["0.weight"] = theirs[0].weight.detach()
+    jaxnn.load_state_dict(ours, source)
+    theirs.load_state_dict(source)
+    got, wanted = jaxnn.state_dict(ours), theirs.state_dict()
+    if name == "Linear":
+        np.testing.assert_allclose(got["0.weight_v"], wanted["0.weight_v"], rtol=1e-4, atol=1e-5)
+    # Elsewhere many vectors do: torch's has noise where the weight's matrix has none of the rows.
+    matrix = np.moveaxis(got["0.weight_orig"], dim, 0)
+    u = matrix.reshape(len(matrix), -1) @ got["0.weight_v"]
+    np.testing.assert_allclose(u / np.linalg.norm(u), wanted["0.weight_u"], rtol=1e-4, atol=1e-5)
+    y = theirs.eval()(torch.from_numpy(x)).detach().numpy()
+    np.testing.assert_allclose(ours.eval()(jnp.asarray(x)), y, rtol=1e-4, atol=1e-5)
+
+
+class Labelled(torch.Tensor):
+    """A tensor of a subclass with nothing of its own."""
+
+
+class Wrapped(torch.Tensor):
+    """A tensor whose values another one holds."""
+
+    @staticmethod
+    def __new__(cls, inner: Any) -> Any:
+        return torch.Tensor._make_wrapper_subclass(cls, inner.shape, dtype=inner.dtype)
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+
+    @classmethod
+    def __torch_dispatch__(
+        cls, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        if function is torch.ops.aten.detach.default:
+            return args[0]
+        raise NotImplementedError(f"{function} of a {cls.__name__}")
+
+
+class Quantized(Wrapped):
+    """One that can give its values."""
+
+    def dequantize(self) -> Any:
+        return self.inner
+
+
+def test_tensors_of_subclasses() -> None:
+    net = jaxnn.Linear(2, 1, rngs=nnx.Rngs(0))
+    bias, values = np.full(1, 7.0), torch.tensor([[1.0, 2.0]])
+    for value in (values.as_subclass(Labelled), Quantized(values), torch.nn.Buffer(values)):
+        jaxnn.load_state_dict(net, {"bias": bias, "weight": value})
+        np.testing.assert_array_equal(net.weight[...], values)
+    before = jaxnn.state_dict(net)
+    lazy = torch.nn.LazyLinear(1).state_dict()["weight"]
+    for value, reason in ((Wrapped(values), "is a Wrapped, whose values"), (lazy, "lazy layer")):
+        with pytest.raises(ValueError, match=f"weight: {reason}|weight: is a parameter of a lazy"):
+            jaxnn.load_state_dict(net, {"bias": bias + 1, "weight": value})
+        assert_equal(jaxnn.state_dict(net), before)
+
+
+def test_tensors_that_are_spread_over_devices(tmp_path: Path) -> None:
+    from torch import distributed
+    from torch.distributed.tensor import Shard, distribute_tensor, init_device_mesh
+
+    net = jaxnn.Linear(2, 4, rngs=nnx.Rngs(0))
+    weight, bias = torch.arange(8.0).reshape(4, 2), torch.ones(4)
+    store = distributed.FileStore(str(tmp_path / "store"), 1)
+    distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    try:
+        mesh = init_device_mesh("cpu", (1,))
+        spread = distribute_tensor(weight, mesh, [Shard(0)])
+        jaxnn.load_state_dict(net, {"weight": spread, "bias": bias})
+    finally:
+        distributed.destroy_process_group()
+    np.testing.assert_array_equal(net.weight[...], weight)
+
+
+def test_lazy_state_into_lazy_layers() -> None:
+    theirs = torch.nn.Sequential(torch.nn.LazyLinear(3), torch.nn.Linear(2, 2))
+    ours = jaxnn.Sequential(
+        jaxnn.LazyLinear(3, rngs=nnx.Rngs(0)), jaxnn.Linear(2, 2, rngs=nnx.Rngs(0))
+    )
+    report = jaxnn.load_state_dict(ours, theirs.state_dict())
+    assert report.filled == ["1.weight", "1.bias"]
+    assert isinstance(ours[0], jaxnn.LazyLinear)
+
+
+class Counting(jaxnn.Module):
+    """A module with a state beside its arrays, as torch's `get_extra_state` has it."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def get_extra_state(self) -> Any:
+        return {"calls": self.calls}
+
+    def set_extra_state(self, state: Any) -> None:
+        self.calls = state["calls"]
+
+
+def test_extra_state() -> None:
+    net = jaxnn.Sequential(jaxnn.Linear(1, 1, rngs=nnx.Rngs(0)), Counting())
+    state = jaxnn.state_dict(net)
+    assert state["1._extra_state"] == {"calls": 0}
+    jaxnn.load_state_dict(net, jaxnn.interop.to_torch(state) | {"1._extra_state": {"calls": 3}})
+    assert net[1].calls == 3
+    with pytest.raises(ValueError, match=r"missing in the source: 1\._extra_state"):
+        jaxnn.load_state_dict(net, {k: v for k, v in state.items() if "extra" not in k})
+    plain = jaxnn.Sequential(jaxnn.Linear(1, 1, rngs=nnx.Rngs(0)))
+    with pytest.raises(ValueError, match=r"_extra_state is what a module of the source keeps"):
+        jaxnn.load_state_dict(plain, state)
+    report = jaxnn.load_state_dict(plain, state, strict=False)
+    assert report.unexpected_keys == ["1._extra_state"]

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import pickle
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -266,3 +270,42 @@ def test_fusion(
     if affine or "linear" not in name:  # where torch's own needs the norm's weight
         wanted = getattr(THEIRS, name)(theirs.eval(), their_norm.eval(), **options)
         assert_same_state(wanted, fused)
+
+
+IN_ANOTHER_PROCESS = """
+import pickle, sys
+import numpy as np
+from flax import nnx
+with open(sys.argv[1], "rb") as file:
+    for net, (graphdef, state), x, y in pickle.load(file):
+        for again in (net, nnx.merge(graphdef, state)):
+            np.testing.assert_array_equal(again(x), y)
+        assert type(pickle.loads(pickle.dumps(net))) is type(net)
+"""
+
+
+def test_what_is_normalised_pickles_for_another_process(tmp_path: Path) -> None:
+    rngs = nnx.Rngs(0)
+
+    def linear() -> Any:
+        return jaxnn.Linear(3, 4, rngs=rngs)
+
+    nets = [
+        utils.weight_norm(linear()),
+        utils.spectral_norm(linear(), rngs=rngs),
+        utils.parametrizations.weight_norm(linear()),
+        utils.parametrizations.spectral_norm(linear(), rngs=rngs),
+        utils.parametrizations.orthogonal(linear(), rngs=rngs),
+        jaxnn.Sequential(utils.weight_norm(utils.parametrizations.weight_norm(linear()), "bias")),
+        utils.weight_norm(nnx.Linear(3, 4, rngs=rngs), "kernel"),
+    ]
+    x = np.linspace(-1, 1, 6, dtype=np.float32).reshape(2, 3)
+    path = tmp_path / "nets"
+    for net in nets:
+        net.eval()
+    path.write_bytes(pickle.dumps([(net, nnx.split(net), x, np.asarray(net(x))) for net in nets]))
+    done = subprocess.run(
+        [sys.executable, "-c", IN_ANOTHER_PROCESS, str(path)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr

@@ -11,6 +11,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import torch
+from torch.overrides import TorchFunctionMode
 
 from nnspec.backend import Refused, Step, StepResult, Unsupported, flatten, made, nest
 
@@ -19,6 +20,9 @@ _REFUSALS = (
     RuntimeError, ValueError, TypeError, IndexError, AssertionError, NotImplementedError,
     ZeroDivisionError,
 )  # fmt: skip
+
+_HALVES = {torch.float16, torch.bfloat16}
+_CONVOLUTIONS = {value for name, value in vars(torch).items() if name.startswith("conv")}
 
 
 class TorchBackend:
@@ -118,7 +122,7 @@ class _Instance:
                 tensor = tensor.detach().requires_grad_()
             leaves[name] = tensor
         mkldnn = step.variant != "plain_kernels"
-        with _refusals(), torch.backends.mkldnn.flags(enabled=mkldnn):
+        with _refusals(), torch.backends.mkldnn.flags(enabled=mkldnn), _AccumulatesInFloat32():
             result = self.call(**nest(leaves), **step.arguments)
             outputs = dict(zip(step.outputs, flatten(result), strict=True))
             gradients = self._gradients(step, outputs, leaves)
@@ -144,6 +148,30 @@ class _Instance:
             gradient = torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
             gradients[name] = to_numpy(gradient.to_dense() if gradient.is_sparse else gradient)
         return gradients
+
+
+class _AccumulatesInFloat32(TorchFunctionMode):
+    """Convolutions of half precision, and their gradients, sum in float32 and round once.
+
+    So do torch's kernels where the processor has instructions for the dtype. Where it has none,
+    those of transposed convolutions round between additions, and a verdict would depend on the
+    machine that it was reached on.
+    """
+
+    def __torch_function__(self, func: Any, _: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func in _CONVOLUTIONS:
+            values = (*args, *kwargs.values())
+            dtypes = {value.dtype for value in values if isinstance(value, torch.Tensor)}
+            if len(dtypes) == 1 and dtypes <= _HALVES:
+                widened = [_widened(value) for value in args]
+                named = {name: _widened(value) for name, value in kwargs.items()}
+                return func(*widened, **named).to(dtypes.pop())
+        return func(*args, **kwargs)
+
+
+def _widened(value: Any) -> Any:
+    return value.float() if isinstance(value, torch.Tensor) else value
 
 
 @contextmanager

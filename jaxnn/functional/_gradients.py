@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, Float
 
 
@@ -71,6 +74,66 @@ def _with_derivative_of_jvp(
     return with_derivative_of(value, derivative, *primals), derivative(*tangents)
 
 
+def with_transpose_of(
+    value: Callable[[jax.Array], jax.Array],
+    transpose: Callable[[jax.Array], jax.Array],
+    x: Float[Array, "..."],
+) -> Float[Array, "..."]:
+    """Return `value(x)`, a linear map, whose transpose is `transpose`.
+
+    For a map whose transpose is slow as JAX writes it, such as a scatter for a gather. Both modes
+    of differentiation take it, as often as one likes.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from jaxnn.functional._gradients import with_transpose_of
+        >>> def twice(x): return jnp.concatenate([x, x])
+        >>> def back(t): return t[:2] + t[2:]
+        >>> _, pullback = jax.vjp(lambda x: with_transpose_of(twice, back, x), jnp.ones(2))
+        >>> pullback(jnp.arange(4.0))[0]
+        Array([2., 4.], dtype=float32)
+    """
+    output: jax.Array = _linear.bind(x, value=value, transpose=transpose)
+    return output
+
+
+# A primitive, since of JAX's own ways one cannot be mapped (linear_call) and one has no forward
+# mode (custom_vjp).
+_linear = Primitive("linear")
+
+
+@_linear.def_impl
+def _linear_value(x: jax.Array, *, value: Any, transpose: Any) -> jax.Array:
+    del transpose
+    output: jax.Array = jax.jit(value)(x)
+    return output
+
+
+@_linear.def_abstract_eval
+def _linear_shape(x: Any, *, value: Any, transpose: Any) -> Any:
+    del transpose
+    output = jax.eval_shape(value, jax.ShapeDtypeStruct(x.shape, x.dtype))
+    return x.update(shape=output.shape, dtype=output.dtype)
+
+
+def _linear_transpose(cotangent: Any, x: Any, *, value: Any, transpose: Any) -> list[jax.Array]:
+    del x
+    return [_linear.bind(cotangent, value=transpose, transpose=value)]
+
+
+def _linear_mapped(arrays: Any, dims: Any, *, value: Any, transpose: Any) -> tuple[jax.Array, int]:
+    x = jnp.moveaxis(arrays[0], dims[0], 0)
+    return _linear.bind(x, value=jax.vmap(value), transpose=jax.vmap(transpose)), 0
+
+
+ad.deflinear2(_linear, _linear_transpose)
+batching.primitive_batchers[_linear] = _linear_mapped
+mlir.register_lowering(
+    _linear, mlir.lower_fun(lambda x, *, value, transpose: value(x), multiple_results=False)
+)
+
+
 def magnitude(x: Float[Array, "..."]) -> Float[Array, "..."]:
-    """|x|, with derivative 0 at 0, where that of jnp.abs is 1."""
-    return x * lax.stop_gradient(jnp.sign(x))
+    """|x|, with derivative 0 at 0 and at NaN, where that of jnp.abs is 1 and NaN."""
+    return x * lax.stop_gradient(jnp.where(jnp.isnan(x), 0, jnp.sign(x)))

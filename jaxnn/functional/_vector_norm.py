@@ -16,8 +16,11 @@ def vector_norm(x: jax.Array, p: float, axes: tuple[int, ...]) -> jax.Array:
 
     (sum |x|^p)^(1/p); the largest or smallest |x| for p = inf or -inf; for p = 0 the number of
     elements that are not zero. The derivative is 0 where the norm is, and is shared among equal
-    maxima. Half precision is computed in float32 and rounded once.
+    maxima. Half precision is computed in float32 and rounded once; of complex numbers it is the
+    norm of their magnitudes.
     """
+    if jnp.iscomplexobj(x):
+        x = jnp.abs(x)
     wide = x.astype(accumulation_dtype(x.dtype))
     if p == 0:
         norm = (wide != 0).astype(wide.dtype).sum(axes, keepdims=True)
@@ -30,6 +33,17 @@ def vector_norm(x: jax.Array, p: float, axes: tuple[int, ...]) -> jax.Array:
     else:
         norm = _finite_norm(wide, p, axes)
     return norm.astype(x.dtype)
+
+
+def with_norm(direction: jax.Array, norm: jax.Array, axes: tuple[int, ...]) -> jax.Array:
+    """Return `direction`, scaled to have the 2-norm `norm` over `axes`.
+
+    norm * direction / ||direction||, in half precision computed in float32 and rounded once.
+    """
+    wide = accumulation_dtype(direction.dtype)
+    v = direction.astype(wide)
+    factor = norm.astype(wide) / vector_norm(v, 2.0, axes)
+    return (v * jnp.broadcast_to(factor, v.shape)).astype(direction.dtype)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(1, 2))
@@ -55,4 +69,5 @@ def _finite_norm_jvp(
         # Selected twice, since the derivative's infinity times a cotangent of 0 would be NaN.
         size = jnp.where(direction == 0, 1, jnp.abs(direction))
         direction = jnp.where(direction == 0, 0, jnp.sign(direction) * size ** (p - 1))
-    return norm, (direction * tangent).sum(axes, keepdims=True)
+    along = jnp.where(zero, 0, direction * tangent)
+    return norm, along.sum(axes, keepdims=True)

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array, Float, Num
 
 from .._checks import accumulation_dtype, check_array, check_dim, check_floating, promoted_dtype
@@ -175,11 +176,17 @@ def _pdist(input: jax.Array, p: float) -> jax.Array:
     if input.shape[1] == 0:
         return jnp.zeros(first.shape, input.dtype)
     difference = input[first] - input[second]
+    if p == 0:
+        # As in torch, a difference that is NaN counts as NaN.
+        return jnp.minimum(jnp.ceil(jnp.abs(difference)), 1).sum(1)
     norm = vector_norm(difference, p, (1,))
     if p == float("inf"):
-        # Each of several largest differences has the whole derivative, not a share of it.
+        # Each of several largest differences has the whole derivative, not a share of it. A
+        # factor, as in torch, so that all derivatives of a distance that is NaN are.
         size = magnitude(difference)
-        norm = straight_through(jnp.where(size == norm, size, 0).sum(1, keepdims=True), norm)
+        distance = jnp.abs(size - norm)
+        is_largest = jnp.where(jnp.isnan(distance), distance, (distance == 0).astype(size.dtype))
+        norm = straight_through((lax.stop_gradient(is_largest) * size).sum(1, keepdims=True), norm)
     return norm.squeeze(1)
 
 

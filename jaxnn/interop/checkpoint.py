@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +19,10 @@ from flax import nnx
 from safetensors import SafetensorError, safe_open
 
 # Where weights are kept inside a training checkpoint, by the habits of common training programs.
-_NESTED = ("state_dict", "model_state_dict", "model")
+_NESTED = ("state_dict", "model_state_dict", "model", "params")
+# Under this name torch saves what a module keeps beside its arrays.
+EXTRA_STATE = "_extra_state"
+_PLAIN_TENSORS = ("Tensor", "Parameter", "Buffer")
 _TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
 _SAFETENSORS_DTYPES: dict[str, Any] = {
     "BOOL": np.bool_,
@@ -72,8 +76,13 @@ class StoredArray:
         return data.view(self.dtype).reshape(self.shape)
 
 
-def read_weights(source: Any) -> Mapping[str, Any]:
+def read_weights(source: Any, entry: str | None = None) -> Mapping[str, Any]:
     """Return the weights of `source`, by name: a mapping, or the path of a file or directory.
+
+    Args:
+        source: the mapping or the path.
+        entry: which entry of a larger checkpoint they are, as a path ("ema.model"); by default
+            the one that common training programs would have them in, or the only one.
 
     The arrays stay in their files where the format allows it, as `StoredArray` or as PyTorch's
     mapped tensors. A safetensors file's names, dtypes, shapes and offsets must account for every
@@ -86,9 +95,9 @@ def read_weights(source: Any) -> Mapping[str, Any]:
         ValueError: if a file is damaged, or holds no weights.
     """
     if isinstance(source, (str, PathLike)):
-        return _unnest(_read_path(Path(source)), str(source))
+        return _weights_in(_read_path(Path(source)), str(source), entry)
     if isinstance(source, Mapping):
-        return _unnest(source, "the mapping")
+        return _weights_in(source, "the mapping", entry)
     remedy = "; pass its state_dict()" if hasattr(source, "state_dict") else ""
     raise TypeError(
         "`source` must be a mapping from names to arrays or the path of a file, got "
@@ -115,13 +124,56 @@ def describe(value: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:
         if not isinstance(array, (np.ndarray, np.generic, jax.Array, StoredArray)):
             raise ValueError(f"a variable that holds a {type(array).__name__} holds no values")
         return tuple(array.shape), np.dtype(array.dtype)
+    if is_uninitialized(array):
+        raise ValueError(
+            "is a parameter of a lazy layer, without values; call the source's model once before "
+            "taking its state_dict()"
+        )
     if array.is_meta:
         raise ValueError("a tensor on torch's meta device holds no values")
+    if array.is_nested:
+        raise ValueError("is a nested tensor, which has no shape; pass a plain one")
     name = str(array.dtype).removeprefix("torch.")
     try:
         return tuple(array.shape), np.dtype(getattr(ml_dtypes, name, name))
     except TypeError as error:
         raise ValueError(f"has torch's dtype {name}, unknown to NumPy; dequantize it") from error
+
+
+def is_uninitialized(value: Any) -> bool:
+    """Whether `value` is a parameter or buffer of one of torch's lazy layers before its call."""
+    return _is_tensor(value) and type(value).__name__.startswith("Uninitialized")
+
+
+def settled(value: Any) -> Any:
+    """Return an array that can be read later, of one that reading may fail for.
+
+    A tensor that is spread over devices (DTensor) is gathered, one of another subclass becomes a
+    plain tensor. Everything else is returned as it is.
+
+    Raises:
+        ValueError: if the values of a tensor of a subclass cannot be read.
+    """
+    kind = type(value)
+    if not _is_tensor(value) or is_uninitialized(value):
+        return value
+    if kind.__module__.split(".")[0] == "torch" and kind.__name__ in _PLAIN_TENSORS:
+        return value
+    import torch
+
+    try:
+        tensor = value.detach()
+        if hasattr(tensor, "full_tensor"):
+            return tensor.full_tensor()
+        if kind.__torch_dispatch__ is torch.Tensor.__torch_dispatch__:
+            return tensor.as_subclass(torch.Tensor)
+        if kind.dequantize is not torch.Tensor.dequantize:
+            return settled(tensor.dequantize())
+    except Exception as error:
+        raise ValueError(
+            f"is a {kind.__name__}, whose values cannot be read: {error}; pass a plain tensor"
+        ) from error
+    raise ValueError(f"is a {kind.__name__}, whose values are not its own; pass a plain tensor")
 
 
 def as_numpy(value: Any) -> np.ndarray:
@@ -153,7 +205,10 @@ def to_torch(state_dict: Mapping[str, Any]) -> dict[str, Any]:
         >>> tensors["weight"].dtype
         torch.bfloat16
     """
-    tensors = {name: as_tensor(value) for name, value in state_dict.items()}
+    tensors = {
+        name: value if name.rpartition(".")[2] == EXTRA_STATE else as_tensor(value)
+        for name, value in state_dict.items()
+    }
     versions = getattr(state_dict, "_metadata", None)
     return tensors if versions is None else VersionedDict(tensors, versions)
 
@@ -178,7 +233,9 @@ def as_tensor(value: Any) -> Any:
 
 
 def _is_tensor(value: Any) -> bool:
-    return type(value).__module__.split(".")[0] == "torch" and hasattr(value, "detach")
+    return any(
+        base.__name__ == "Tensor" and base.__module__ == "torch" for base in type(value).__mro__
+    )
 
 
 def _tensor_as_numpy(tensor: Any) -> np.ndarray:
@@ -197,22 +254,72 @@ def _tensor_as_numpy(tensor: Any) -> np.ndarray:
     return bits.view(np.dtype(getattr(ml_dtypes, name)))
 
 
-def _unnest(weights: Mapping[Any, Any], origin: str) -> Mapping[str, Any]:
-    if not any(is_array(value) for value in weights.values()):
-        for name in _NESTED:
-            if isinstance(weights.get(name), Mapping):
-                return _unnest(weights[name], f"{origin}[{name!r}]")
-        if any(isinstance(value, Mapping) for value in weights.values()):
+def _weights_in(found: Mapping[Any, Any], origin: str, entry: str | None) -> Mapping[str, Any]:
+    """Return the mapping from names to arrays that a checkpoint is, or has as an entry."""
+    if entry is not None:
+        found, origin = _entry_at(found, origin, entry), f"{origin}[{entry!r}]"
+    elif not _maps_to_arrays(found) or isinstance(found.get("state_dict"), Mapping):
+        choices = _entries_with_arrays(found)
+        usual = [name for name in choices if name.rpartition(".")[2] in _NESTED]
+        chosen = min(usual, key=_rank, default=None)
+        if chosen is None and len(choices) == 1:
+            chosen = choices[0]
+        if chosen is None and any(isinstance(value, Mapping) for value in found.values()):
             raise ValueError(
-                f"{origin} maps no names to arrays; pass the entry that does, one of "
-                f"{list(weights)}"
+                f"{origin} maps no names to arrays; choose the entry that does with entry=, one "
+                f"of {choices or list(found)}"
             )
-    elif "state_dict" in weights and isinstance(weights["state_dict"], Mapping):
-        return _unnest(weights["state_dict"], f"{origin}['state_dict']")
-    for name in weights:
+        if chosen is not None:
+            others = [name for name in choices if name != chosen]
+            if others:
+                warnings.warn(
+                    f"{origin} has weights in several entries: {chosen!r} is taken, not "
+                    f"{', '.join(map(repr, others))}; choose with entry=",
+                    stacklevel=4,
+                )
+            found, origin = _entry_at(found, origin, chosen), f"{origin}[{chosen!r}]"
+    for name in found:
         if not isinstance(name, str):
             raise TypeError(f"{origin}: names must be strings, got {name!r}")
-    return weights
+    return found
+
+
+def _maps_to_arrays(found: Mapping[Any, Any]) -> bool:
+    return any(is_array(value) for value in found.values())
+
+
+def _rank(path: str) -> tuple[int, int]:
+    *above, name = path.split(".")
+    return len(above), _NESTED.index(name)
+
+
+def _entries_with_arrays(found: Mapping[Any, Any], depth: int = 3) -> list[str]:
+    """Return the paths of the entries that map names to arrays alone."""
+    paths: list[str] = []
+    for name, value in found.items():
+        if not isinstance(value, Mapping) or not isinstance(name, str):
+            continue
+        names_arrays = all(isinstance(key, str) for key in value) and _maps_to_arrays(value)
+        if names_arrays and not isinstance(value.get("state_dict"), Mapping):
+            paths.append(name)
+        elif depth > 1:
+            paths += [f"{name}.{path}" for path in _entries_with_arrays(value, depth - 1)]
+    return paths
+
+
+def _entry_at(found: Mapping[Any, Any], origin: str, path: str) -> Mapping[str, Any]:
+    """Return the mapping at a path such as "ema.model"; a name may itself have dots."""
+    names = path.split(".")
+    for count in range(len(names), 0, -1):
+        value = found.get(".".join(names[:count]))
+        if isinstance(value, Mapping):
+            rest = ".".join(names[count:])
+            return _entry_at(value, f"{origin}[{path!r}]", rest) if rest else value
+    entries = [name for name, value in found.items() if isinstance(value, Mapping)]
+    raise ValueError(
+        f"{origin} has no entry {path!r}; "
+        + (f"its entries are {entries}" if entries else "it has no entries, but arrays alone")
+    )
 
 
 def _read_path(path: Path) -> Mapping[str, Any]:

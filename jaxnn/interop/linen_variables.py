@@ -46,6 +46,7 @@ def load_linen(
     rename: Rename | None = None,
     *,
     transposed_convolutions: Sequence[str] = (),
+    entry: str | None = None,
     sharding: Shardings | None = None,
     progress: bool | None = None,
 ) -> tuple[Any, LoadReport]:
@@ -65,6 +66,7 @@ def load_linen(
         rename: as for `jaxnn.load_state_dict`.
         transposed_convolutions: the paths of nn.ConvTranspose layers (without transpose_kernel),
             which look like nn.Conv; needed where their names do not begin with "ConvTranspose".
+        entry: as for `jaxnn.load_state_dict`.
         sharding: as for `jaxnn.load_state_dict`; its names are the paths of the arrays
             ("Conv_0.kernel").
         progress: as for `jaxnn.load_state_dict`.
@@ -104,7 +106,9 @@ def load_linen(
         _add(root, tree, _COLLECTIONS[collection])
     for path in transposed_convolutions:
         _transposed_convolution_at(root, path)._is_transposed_convolution = True
-    report = load_state_dict(root, source, strict, rename, sharding=sharding, progress=progress)
+    report = load_state_dict(
+        root, source, strict, rename, entry=entry, sharding=sharding, progress=progress
+    )
     filled = {name: _values(root, tree) for name, tree in collections.items()}
     new = meta.replace_boxed(given, plain | filled)
     return (freeze(new) if isinstance(variables, FrozenDict) else new), report

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial, wraps
 from typing import Any, ParamSpec, TypeVar
 
@@ -10,17 +10,17 @@ import jax
 from flax import nnx
 
 from ..modules._module import Frozen, RandomModule, RandomSource, keys_for_parts
-from .importer.imported import descend, tied_in_place
+from .importer.imported import WithOwnModes, descend, tied_in_place, with_gradient
 from .state_dict import named_variables
 
-__all__ = ["Module", "freeze", "keys_for_parts", "tie", "tied"]
+__all__ = ["Module", "freeze", "function", "keys_for_parts", "require", "tie", "tied"]
 
 M = TypeVar("M", bound=nnx.Module)
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class Module(RandomModule):
+class Module(WithOwnModes, RandomModule):
     """A module whose forward pass depends on its mode, or draws random numbers.
 
     Args:
@@ -43,11 +43,68 @@ class Module(RandomModule):
     """
 
     def __init__(self, rngs: RandomSource | None = None) -> None:
+        self._own_modes = ()
         self._init_random(rngs)
 
     def draw(self, rngs: RandomSource | None) -> Callable[[], jax.Array]:
         """Return a function that gives a fresh key, from `rngs` or the module's own stream."""
         return partial(self._draw_key, rngs)
+
+
+def function(
+    forward: Callable[..., Any],
+    backward: Callable[..., Any],
+    *,
+    inputs: int,
+    saved: Sequence[int],
+    outputs: Sequence[int],
+) -> Callable[..., Any]:
+    """Return `forward` with a gradient of its own, as a torch.autograd.Function has it.
+
+    Args:
+        forward: a function that returns a tuple.
+        backward: a function of the gradients of some results, and of what is saved, that returns a
+            tuple of the gradients of the first arguments, None for none.
+        inputs: how many arguments have a gradient.
+        saved: the places, among arguments and results, of what is saved.
+        outputs: the places of the results whose gradients `backward` takes.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from jaxnn.interop import ported
+        >>> straight_through = ported.function(
+        ...     lambda x: (jnp.round(x),), lambda g: (g,), inputs=1, saved=(), outputs=(0,)
+        ... )
+        >>> jax.value_and_grad(straight_through)(0.75)
+        (Array(1., dtype=float32, weak_type=True), Array(1., dtype=float32, weak_type=True))
+    """
+    called = with_gradient(
+        lambda given, beside: forward(*given, *beside),
+        lambda cotangents, kept: backward(*cotangents, *kept),
+        saved,
+        outputs,
+    )
+
+    def function(*args: Any) -> Any:
+        results = called(args[:inputs], args[inputs:])
+        return results if len(results) > 1 else results[0]
+
+    return function
+
+
+def require(holds: bool, condition: str) -> None:
+    """Refuse a call whose sizes are not those that the original was captured for.
+
+    Args:
+        holds: whether they are.
+        condition: the condition, with the line that asks for it.
+
+    Raises:
+        ValueError: if it does not hold.
+    """
+    if not holds:
+        raise ValueError(f"the model was ported for sizes with {condition}; port it for these too")
 
 
 def freeze(module: M, *names: str) -> M:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-Rename = Mapping[str, str] | Callable[[str], str | None] | Sequence[tuple[str, str]]
+Rename = Mapping[str, str | None] | Callable[[str], str | None] | Sequence[tuple[str, str]]
 
 
 def rename_keys(
@@ -31,6 +31,17 @@ def rename_keys(
     return {name: weights[key] for key, name in kept.items()}, renamed
 
 
+def followed(first: Mapping[str, str], second: Mapping[str, str]) -> dict[str, str]:
+    """Return one renaming after another, as one.
+
+    >>> followed({"a": "b"}, {"b": "c", "d": "e"})
+    {'a': 'c', 'd': 'e'}
+    """
+    done = {old: second.get(new, new) for old, new in first.items()}
+    rest = {old: new for old, new in second.items() if old not in first.values()}
+    return done | rest
+
+
 def _rename_function(rename: Rename) -> Callable[[str], str | None]:
     if callable(rename):
         return rename
@@ -46,7 +57,7 @@ def _rename_function(rename: Rename) -> Callable[[str], str | None]:
     return substitute
 
 
-def _replace_prefix(key: str, replacements: Mapping[str, str]) -> str:
+def _replace_prefix(key: str, replacements: Mapping[str, str | None]) -> str | None:
     if key in replacements:
         return replacements[key]
     # The longest prefix wins, so that an exception to a rule can be told.
@@ -54,5 +65,40 @@ def _replace_prefix(key: str, replacements: Mapping[str, str]) -> str:
         dotted = prefix if prefix.endswith(".") or not prefix else f"{prefix}."
         if key.startswith(dotted):
             new = replacements[prefix]
+            if new is None:
+                return None
             return (new if not new or new.endswith(".") else f"{new}.") + key[len(dotted) :]
     return key
+
+
+# What wrappers of torch put before the names of what they wrap.
+_WRAPPERS = r"(^|(?<=\.))(module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."
+
+
+def evident_rename(names: Collection[str], wanted: Collection[str]) -> Rename | None:
+    """Return a renaming that gives the model all that it wants; None where none is evident.
+
+    A prefix that all names have too much, or too little, or what torch's wrappers (DataParallel,
+    torch.compile, an averaged model) add.
+
+    Args:
+        names: the source's names.
+        wanted: the model's names that the source lacks.
+
+    Example:
+        >>> evident_rename(["module.weight", "module.bias", "n_averaged"], ["weight", "bias"])
+        {'module.': '', 'n_averaged': None}
+    """
+    first = min(wanted, default="")
+    prefixes = [name.removesuffix(first) for name in names if name.endswith(f".{first}")]
+    candidates: list[Rename] = [{prefix: ""} for prefix in sorted(prefixes, key=len)]
+    candidates += [{"": first.removesuffix(name)} for name in names if first.endswith(f".{name}")]
+    candidates.append([(_WRAPPERS, "")])
+    for candidate in candidates:
+        function = _rename_function(candidate)
+        if not {function(name) for name in names}.issuperset(wanted):
+            continue
+        if isinstance(candidate, dict) and "n_averaged" in names:
+            return {**candidate, "n_averaged": None}
+        return candidate
+    return None

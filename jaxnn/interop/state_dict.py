@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
@@ -13,11 +14,21 @@ from flax import nnx
 
 from ..modules._lazy import LazyModule
 from ..modules._module import Frozen, Module, NonPersistent, ordered_attributes
-from .checkpoint import VersionedDict, as_numpy, is_array, read_weights
+from .checkpoint import (
+    EXTRA_STATE,
+    VersionedDict,
+    as_numpy,
+    describe,
+    is_array,
+    is_uninitialized,
+    read_weights,
+    settled,
+)
 from .flax_layers import entries_of
 from .layout import Entry
+from .old_forms import from_old_forms
 from .placement import Shardings, check_value, place, progress_bar, sharding_of, size_of
-from .rename import Rename, rename_keys
+from .rename import Rename, evident_rename, followed, rename_keys
 
 # What a run leaves behind, and no weights.
 _TRANSIENT = (nnx.RngState, nnx.Intermediate, nnx.Cache, NonPersistent)
@@ -111,6 +122,8 @@ def state_dict(module: nnx.Module) -> dict[str, np.ndarray]:
             [_export(name, variable) for name, variable in entry.variables.items()]
         ).items()
     }
+    for key, node in _extra_state_keys(module).items():
+        arrays[key] = node.get_extra_state()
     # Some models refuse, or translate, a state dict whose version they do not find.
     versions = {
         ".".join(map(str, path)): {"version": version}
@@ -126,6 +139,7 @@ def load_state_dict(
     strict: bool = True,
     rename: Rename | None = None,
     *,
+    entry: str | None = None,
     sharding: Shardings | None = None,
     progress: bool | None = None,
 ) -> LoadReport:
@@ -145,12 +159,15 @@ def load_state_dict(
         module: any nnx.Module, also an abstract one (nnx.eval_shape).
         source: a mapping from names to arrays (NumPy, JAX, torch); or the path of a .safetensors
             file, of the index of a sharded one, of a directory with either, or of a .pt, .pth or
-            .bin file, which torch reads with weights_only=True. Where the weights are an entry
-            "state_dict" of a larger checkpoint, they are found there.
+            .bin file, which torch reads with weights_only=True. Where the weights are an entry of
+            a larger checkpoint, such as "state_dict" or "model", they are found there.
         strict: whether all names must match.
         rename: how the source's names become the model's: a mapping from names, or from prefixes
             that end at a dot, to their replacements; a function, which may return None to leave a
-            name out; or a list of pairs (pattern, replacement) for re.sub.
+            name out, as may the mapping's replacements; or a list of pairs (pattern, replacement)
+            for re.sub.
+        entry: the entry of a larger checkpoint that holds the weights, by its path ("params_ema",
+            "ema.model"), where it is not the usual one.
         sharding: where the arrays go: a jax.sharding.Sharding, or a function to one from the name
             of a variable in the tree ("0.kernel"), such as a `jaxnn.sharding.Plan`; where it
             returns None, the array stays where it is.
@@ -181,26 +198,32 @@ def load_state_dict(
         >>> net.weight[...], report.renamed
         (Array([[1., 2.]], dtype=float32), {'fc.weight': 'weight'})
     """
-    weights, renamed = rename_keys(read_weights(source), rename)
-    built = _build_lazy_modules(module, weights)
+    found, renamed = rename_keys(read_weights(source, entry), rename)
+    versions = getattr(source, "_metadata", None)
+    weights, built = _without_lazy_state(module, dict(found))
     entries = list(named_entries(module, given=weights.keys()))
     for prefix, (_, becoming) in built.items():
         entries += named_entries(becoming, prefix)
-    versions = getattr(source, "_metadata", None)
+    weights, again = from_old_forms(module, weights, _keys(entries), versions)
+    renamed = followed(renamed, again)
+    extra = _extra_state_keys(module)
 
-    missing = _missing(entries, weights, versions)
-    known = {key for entry in entries for key in entry.keys}
+    missing = _missing(entries, weights, versions) + [key for key in extra if key not in weights]
+    known = {*_keys(entries), *extra}
     unexpected = [key for key in weights if key not in known]
-    problems = _name_problems(missing, unexpected) if strict else []
-    given = [entry for entry in entries if all(key in weights for key in entry.keys)]
+    names = weights if rename is None else ()
+    problems = _name_problems(missing, unexpected, names) if strict else []
+    given = [item for item in entries if all(key in weights for key in item.keys)]
     shardings = {}
-    for entry in given:
+    for item in given:
         try:
-            _check_entry(entry, weights)
-            for name, variable in entry.variables.items():
+            weights.update({key: settled(weights[key]) for key in item.keys})
+            weights.update(_held_counts(item, weights))
+            _check_entry(item, weights)
+            for name, variable in item.variables.items():
                 shardings[name] = sharding_of(name, variable, sharding)
         except ValueError as error:
-            problems.append(f"{', '.join(entry.keys)}: {error}")
+            problems.append(f"{', '.join(item.keys)}: {error}")
     if problems:
         raise ValueError(
             f"cannot load the weights into {type(module).__name__}, which is unchanged:\n  "
@@ -210,8 +233,11 @@ def load_state_dict(
     for lazy, becoming in built.values():
         lazy.become(becoming)
     non_finite = _fill(given, weights, shardings, progress)
-    filled = [entry for entry in given if entry.variables]
-    transposed = [entry for entry in filled if not entry.is_plain]
+    for key, node in extra.items():
+        if key in weights:
+            node.set_extra_state(weights[key])
+    filled = [item for item in given if item.variables]
+    transposed = [item for item in filled if not item.is_plain]
     return LoadReport(missing, unexpected, renamed, _keys(transposed), non_finite, _keys(filled))
 
 
@@ -374,14 +400,22 @@ def _own_variables(node: Any) -> list[tuple[str, nnx.Variable[Any]]]:
     return sorted(variables, key=lambda pair: not _is_parameter(pair[1]))
 
 
-def _build_lazy_modules(
-    module: nnx.Module, weights: Mapping[str, Any]
-) -> dict[str, tuple[LazyModule, Module]]:
-    """Return each lazy module whose weights are given, with what it will become, by prefix."""
+def _without_lazy_state(
+    module: nnx.Module, weights: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, tuple[LazyModule, Module]]]:
+    """Return the weights without those that both sides lack, and the lazy modules that get theirs.
+
+    The latter by prefix, with what they will become.
+    """
     built = {}
     for path, node in nnx.iter_modules(module):
         if isinstance(node, LazyModule):
             prefix = "".join(f"{name}." for name in path)
+            weights = {
+                key: value
+                for key, value in weights.items()
+                if key.rpartition(".")[0] != prefix[:-1] or not is_uninitialized(value)
+            }
             shapes = {
                 key.removeprefix(prefix): tuple(value.shape)
                 for key, value in weights.items()
@@ -390,7 +424,32 @@ def _build_lazy_modules(
             channels = node.channels_of_state(shapes)
             if channels is not None:
                 built[prefix] = (node, node.build(channels))
-    return built
+    return weights, built
+
+
+def _extra_state_keys(module: nnx.Module) -> dict[str, Any]:
+    """Return the modules that keep a state beside their arrays, by its name, as torch's do."""
+    return {
+        ".".join([*map(str, path), EXTRA_STATE]): node
+        for path, node in nnx.iter_modules(module)
+        if hasattr(node, "get_extra_state") and hasattr(node, "set_extra_state")
+    }
+
+
+def _held_counts(entry: Entry, weights: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Return counts of batches that are too large for the model, as large as it can hold."""
+    if not entry.keys[0].endswith("num_batches_tracked") or not entry.variables:
+        return {}
+    (key,), (variable,) = entry.keys, entry.variables.values()
+    largest = np.iinfo(variable.get_value().dtype).max
+    if describe(weights[key])[1].kind not in "iu" or not (as_numpy(weights[key]) > largest).any():
+        return {}
+    warnings.warn(
+        f"{key} is {as_numpy(weights[key])}, of which the model can hold {largest}; it is read "
+        "only where `momentum` is None. jax.config.update('jax_enable_x64', True) holds it all",
+        stacklevel=3,
+    )
+    return {key: np.full(describe(weights[key])[0], largest)}
 
 
 def _members(node: Any) -> list[tuple[str, Any]]:
@@ -453,12 +512,22 @@ def _is_optional(key: str, versions: Mapping[str, Any] | None) -> bool:
     return version is None or version < 2
 
 
-def _name_problems(missing: list[str], unexpected: list[str]) -> list[str]:
+def _name_problems(missing: list[str], unexpected: list[str], names: Collection[str]) -> list[str]:
     problems = []
     if missing:
         problems.append(f"missing in the source: {', '.join(missing)}")
     if unexpected:
         problems.append(f"unexpected in the source: {', '.join(unexpected)}")
     if problems:
-        problems.append("(rename= changes the source's names; strict=False loads what matches)")
+        evident = evident_rename(names, missing) if missing else None
+        problems.append(
+            "(rename= changes the source's names; strict=False loads what matches)"
+            if evident is None
+            else f"(the names fit with rename={evident})"
+        )
+    if any(key.rpartition(".")[2] == EXTRA_STATE for key in unexpected):
+        problems.append(
+            f"({EXTRA_STATE} is what a module of the source keeps beside its arrays; a module with "
+            "get_extra_state and set_extra_state takes it, strict=False leaves it out)"
+        )
     return problems

@@ -10,21 +10,23 @@ from flax import nnx
 from jax import lax
 
 from .. import functional as F
+from ..functional._vector_norm import vector_norm, with_norm
 from ..modules._module import RandomSource, key_from
 
 
 def norm_except_dim(v: jax.Array, dim: int) -> jax.Array:
     """Return the 2-norm over all dimensions but `dim`, or over all where it is -1."""
-    if dim == -1:
-        return jnp.sqrt((v * v).sum())
-    axes = tuple(axis for axis in range(v.ndim) if axis != dim % max(v.ndim, 1))
-    return jnp.sqrt((v * v).sum(axes, keepdims=True))
+    norm = vector_norm(v, 2.0, _axes_except(v, dim))
+    return norm.reshape(()) if dim == -1 else norm
 
 
 def weight_from(g: jax.Array, v: jax.Array, dim: int) -> jax.Array:
     """Return v, scaled to have the norm g."""
-    factor = g / norm_except_dim(v, dim)
-    return v * jnp.broadcast_to(factor, v.shape)
+    return with_norm(v, g, _axes_except(v, dim))
+
+
+def _axes_except(v: jax.Array, dim: int) -> tuple[int, ...]:
+    return tuple(axis for axis in range(v.ndim) if dim == -1 or axis != dim % v.ndim)
 
 
 def as_matrix(weight: jax.Array, dim: int) -> jax.Array:

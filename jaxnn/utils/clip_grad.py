@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ..functional._vector_norm import vector_norm
+
 Tree = TypeVar("Tree")
 
 
@@ -15,6 +17,9 @@ def get_total_norm(
     tensors: Any, norm_type: float = 2.0, error_if_nonfinite: bool = False
 ) -> Float[Array, ""]:
     """Return the norm of all the numbers of a tree, taken for one vector.
+
+    Dtypes: any floating point. Half precision is summed in float32; the norm of each array is
+    rounded to its dtype, and so is that of these norms.
 
     Args:
         tensors: arrays in any tree, such as the gradient that `nnx.grad` gives.
@@ -119,7 +124,7 @@ def clip_grad_value(grads: Tree, clip_value: float) -> Tree:
 def _norm(vector: jax.Array, order: float) -> jax.Array:
     if vector.size == 0:
         return jnp.zeros((), vector.dtype)
-    return jnp.linalg.norm(vector, order)
+    return vector_norm(vector, float(order), (0,)).reshape(())
 
 
 def _same(norms: list[jax.Array]) -> bool:

@@ -9,6 +9,7 @@ from flax import nnx
 from jax import lax
 
 from .. import functional as F
+from ..functional._division import divide
 from ..modules._module import RandomSource
 from ._norms import (
     as_matrix,
@@ -176,7 +177,7 @@ class _SpectralNorm(_Parametrized):
         original, u, v = self._parts(module)
         matrix = as_matrix(original[...], self.dim)
         sigma = largest_singular_value(matrix, u[...], v[...])
-        return type(original)(original[...] / sigma)
+        return type(original)(divide(original[...], sigma))
 
     def write(self, module: Any, value: Any) -> None:
         raise ValueError(f"`{self.name}` is computed: set `{self.name}_orig`")

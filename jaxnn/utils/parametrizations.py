@@ -11,6 +11,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from .. import functional as F
+from ..functional._division import divide
 from ..modules import Module
 from ..modules._module import RandomSource, fork_stream
 from ._norms import (
@@ -204,7 +205,7 @@ class _SpectralNorm(Module):
         matrix = as_matrix(weight, self.dim)
         if not self.use_running_average:
             self._iterate(lax.stop_gradient(matrix), self.n_power_iterations)
-        return weight / largest_singular_value(matrix, self._u[...], self._v[...])
+        return divide(weight, largest_singular_value(matrix, self._u[...], self._v[...]))
 
     def right_inverse(self, value: Float[Array, "..."]) -> Float[Array, "..."]:
         return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copyreg
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -320,6 +321,18 @@ def unset_computed(module: Any, name: str, variable: nnx.Variable[Any]) -> None:
     setattr(module, name, nnx.data(variable))
 
 
+@cache
+def _metaclass(plain: Any) -> Any:
+    """Return a metaclass whose classes pickle by what they are made from: no module has them."""
+    metaclass = type(f"Parametrized{plain.__name__}", (plain,), {})
+    copyreg.pickle(metaclass, _how_it_is_made)
+    return metaclass
+
+
+def _how_it_is_made(cls: Any) -> tuple[Any, ...]:
+    return _computing_class, (cls._plain_class, cls._readers)
+
+
 # One class for each set of readers, since NNX compares the classes of modules.
 @cache
 def _computing_class(plain: Any, readers: tuple[tuple[str, _Parametrized], ...]) -> Any:
@@ -341,7 +354,8 @@ def _computing_class(plain: Any, readers: tuple[tuple[str, _Parametrized], ...])
     }
     if any(type(reader).before_call is not _Parametrized.before_call for _, reader in readers):
         namespace["__call__"] = _call_after(plain, readers)
-    cls = type(plain)(f"Parametrized{plain.__name__}", (plain,), namespace)
+    metaclass: Any = type(plain)
+    cls = _metaclass(metaclass)(f"Parametrized{plain.__name__}", (plain,), namespace)
     cls.__signature__ = plain.__signature__ if issubclass(plain, Module) else None
     return cls
 

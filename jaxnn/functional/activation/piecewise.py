@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array, Float, Real
 
 from ..._checks import accumulation_dtype, check_array, check_floating, check_same_dtype
@@ -248,7 +249,7 @@ def _hardswish(x: jax.Array) -> jax.Array:
     # The inner selection keeps an infinity out of the branch whose gradient it would make NaN.
     inner = jnp.where((x > -3) & (x < 3), x, jnp.zeros_like(x))
     above = jnp.where(x < 3, inner * (inner + 3) / 6, x)
-    return jnp.where(x <= -3, x * 0, above)
+    return jnp.where(x <= -3, lax.stop_gradient(x * 0), above)
 
 
 def leaky_relu(
@@ -468,4 +469,4 @@ def softshrink(input: Float[Array, "..."], lambd: Scalar = 0.5) -> Float[Array, 
 @elementwise
 def _softshrink(x: jax.Array, lambd: jax.Array) -> jax.Array:
     inside = (x >= -lambd) & (x <= lambd)
-    return jnp.where(inside, x * 0, x - jnp.sign(x) * lambd)
+    return jnp.where(inside, lax.stop_gradient(x * 0), x - jnp.sign(x) * lambd)

@@ -41,7 +41,13 @@ def target_log_probability(
         inside = (target >= low) & (target < high)
         entry = jnp.where(inside, shortlist + number, entry)
         local = jnp.where(inside, target - low, 0)
-        log_probability = jax.nn.log_softmax(_logits(input, clusters[number]), 1)
+        # Rows of other clusters are selected away at every step, so that nothing in them, nor in a
+        # cluster that has no rows, comes into a gradient.
+        hidden, size = clusters[number]
+        rows = _selected(inside, input)
+        within = _selected(inside, jnp.matmul(rows, hidden.T))
+        logits = _selected(inside, jnp.matmul(within, size.T))
+        log_probability = jax.nn.log_softmax(logits, 1)
         output += jnp.where(inside, pick(log_probability, local, 1), 0)
     is_class = (target >= 0) & (target < cutoffs[-1])
     entry = jnp.where(is_class, entry, 0)
@@ -61,12 +67,12 @@ def all_log_probabilities(
     shortlist = cutoffs[0]
     parts = [head[:, :shortlist]]
     for number, cluster in enumerate(clusters):
-        within = jax.nn.log_softmax(_logits(input, cluster), 1)
+        hidden, size = cluster
+        within = jax.nn.log_softmax(jnp.matmul(jnp.matmul(input, hidden.T), size.T), 1)
         of_cluster = jnp.broadcast_to(head[:, shortlist + number, None], within.shape)
         parts.append(within + of_cluster)
     return jnp.concatenate(parts, 1)
 
 
-def _logits(input: jax.Array, cluster: Cluster) -> jax.Array:
-    hidden, size = cluster
-    return jnp.matmul(jnp.matmul(input, hidden.T), size.T)
+def _selected(inside: jax.Array, rows: jax.Array) -> jax.Array:
+    return jnp.where(inside[:, None], rows, 0)

@@ -208,7 +208,8 @@ def check_delta(delta: Any, layer: str) -> Any:
 def _huber(input: jax.Array, target: jax.Array, delta: jax.Array) -> jax.Array:
     error = input - target
     size = magnitude(error)
-    near = size < delta
+    # An error that is NaN is near, where the slope is NaN.
+    near = ~(size >= delta)
     # The inner selection keeps an infinite error out of the square's gradient.
     square = 0.5 * jnp.where(near, error, jnp.zeros_like(error)) ** 2
     return jnp.where(near, square, delta * (size - 0.5 * delta))
@@ -269,7 +270,8 @@ def check_beta(beta: Any, layer: str) -> Any:
 def _smooth_l1(input: jax.Array, target: jax.Array, beta: jax.Array) -> jax.Array:
     error = input - target
     size = magnitude(error)
-    near = size < beta
+    # An error that is NaN is near, where the slope is NaN, unless nothing is.
+    near = ~(size >= beta) & (beta > 0)
     # Both inner selections keep what is not selected out of the gradient: inf, and 0 / 0.
     safe_beta = jnp.where(beta > 0, beta, jnp.ones_like(beta))
     square = 0.5 * jnp.where(near, error, jnp.zeros_like(error)) ** 2 / safe_beta

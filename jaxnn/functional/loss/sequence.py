@@ -143,7 +143,7 @@ def _padded(targets: jax.Array, lengths: Any, batch: int) -> jax.Array:
     total, longest = targets.shape[0], targets.shape[0]
     if isinstance(lengths, np.ndarray):
         longest = int(lengths.max())
-        if (batch > 1 and int(lengths.sum()) != total) or longest > total:
+        if int(lengths.sum()) != total:
             raise ValueError(
                 f"ctc_loss: `targets` must hold as many classes as `target_lengths` says, "
                 f"{int(lengths.sum())}, got {total}"
@@ -186,15 +186,18 @@ def _ctc(
     safe = jnp.where(there & is_class, targets, blank)
     likelihood = _log_likelihood(wide, safe, input_lengths, target_lengths, blank)
     loss = 0 - likelihood
-    in_time = jnp.arange(size, dtype=jnp.int32)[:, None] < input_lengths[None]
-    probability = jnp.where(in_time[:, :, None], jnp.exp(wide), 0).sum((0, 2))
     impossible = jnp.isneginf(likelihood)
-    zero = jnp.zeros_like(loss)
+    counts = jnp.arange(size, dtype=jnp.int32)[:, None] < input_lengths[None]
     if zero_infinity:
-        loss = jnp.where(impossible, zero, loss)
-        probability = jnp.where(impossible, zero, probability)
-    else:
-        probability = jnp.where(impossible, jnp.nan, 1) * probability
+        loss = jnp.where(impossible, 0, loss)
+        counts &= ~impossible[None]
+    # Selected before the exponential, whose derivative is what it is of.
+    inside = jnp.where(counts[:, :, None], wide, 0)
+    # As in torch the derivative by a logarithm of 0 is NaN, and so are all of a loss that is
+    # infinite or NaN.
+    undefined = lax.stop_gradient(jnp.where(jnp.isneginf(inside), jnp.nan, 0)) * inside
+    probability = jnp.where(counts[:, :, None], jnp.exp(inside) + undefined, 0).sum((0, 2))
+    probability = jnp.where(jnp.isfinite(loss), 1, jnp.nan) * probability
     loss = straight_through(loss + probability, loss)
     loss = jnp.where(sound, loss, jnp.nan)
     if reduction == "mean":
@@ -216,12 +219,15 @@ def _log_likelihood(
     # A class may follow another one without a blank between, but not itself.
     skips = jnp.pad(states[:, 2:] != states[:, :-2], ((0, 0), (2, 0)))[:, : states.shape[1]]
     never = -jnp.inf
+    is_first = jnp.arange(states.shape[1], dtype=jnp.int32)[None] < 2
 
     def step(alpha: jax.Array, now: Any) -> tuple[jax.Array, None]:
         frame, time = now
         one = jnp.pad(alpha, ((0, 0), (1, 0)), constant_values=never)[:, :-1]
         two = jnp.pad(alpha, ((0, 0), (2, 0)), constant_values=never)[:, : states.shape[1]]
         new = frame + _log_add(jnp.stack([alpha, one, jnp.where(skips, two, never)]))
+        # What no path begins with is not there, whatever the frame holds.
+        new = jnp.where((time > 0) | is_first, new, never)
         return jnp.where((time < input_lengths)[:, None], new, alpha), None
 
     start = jnp.full(states.shape, never, log_probs.dtype).at[:, 0].set(0)

@@ -209,7 +209,7 @@ def instance_norm(
 
     The running statistics are not updated: see `instance_norm_with_stats`.
 
-    Shapes: input (N, C, *spatial), kept; all others (C).
+    Shapes: input (N, C, *spatial), kept; all others (C). Without `use_input_stats` also (N, C).
 
     Dtypes: as `batch_norm`.
 
@@ -317,10 +317,11 @@ def _instance_norm_arguments(
     input = check_array(input, "input", "instance_norm")
     vectors = _vectors("instance_norm", running_mean, running_var, weight, bias)
     check_floating(input, "input", "instance_norm")
-    if input.ndim < 3:
+    # A single position has no statistics of its own, but may be normalised by running ones.
+    if input.ndim < (3 if use_input_stats else 2):
         raise ValueError(
-            "instance_norm: `input` must have the dimensions (N, C, positions, ...), got shape "
-            f"{input.shape}"
+            "instance_norm: `input` must have the dimensions (N, C, positions, ...), or (N, C) "
+            f"where its own statistics are not used, got shape {input.shape}"
         )
     given = {name: vector for name, vector in vectors.items() if vector is not None}
     check_parameters(input, given, (input.shape[1],), "instance_norm")

@@ -130,16 +130,18 @@ def _cross_map_lrn(
 
 def _cross_map_scale(x: jax.Array, size: int, alpha: jax.Array, k: jax.Array) -> jax.Array:
     reach = (size - 1) // 2
-    distance = np.subtract.outer(np.arange(x.shape[1]), np.arange(x.shape[1]))
-    taken = abs(distance) <= reach
-    taken[:, 0] = True
-    sums = _mix_channels(taken, x * x)
+    squares = x * x
+    sums = _sums_of_channels(squares, reach, reach)
+    # The first channel stays in all sums.
+    is_far = jnp.arange(x.shape[1]) > reach
+    sums += jnp.where(is_far[None, :, None, None], squares[:, :1], 0)
     return sums * (alpha / size) + k
 
 
-def _mix_channels(taken: np.ndarray, x: jax.Array) -> jax.Array:
-    matrix = jnp.asarray(taken, x.dtype)
-    return jnp.einsum("cj,njhw->nchw", matrix, x, precision=lax.Precision.HIGHEST)
+def _sums_of_channels(x: jax.Array, before: int, after: int) -> jax.Array:
+    """Return for each channel its sum with those before and after it."""
+    window, widths = (1, before + after + 1, 1, 1), ((0, 0), (before, after), (0, 0), (0, 0))
+    return lax.reduce_window(x, np.zeros((), x.dtype), lax.add, window, (1, 1, 1, 1), widths)
 
 
 @_cross_map_lrn.defjvp
@@ -153,9 +155,6 @@ def _cross_map_lrn_jvp(
     y = x * scale**-beta
     # Torch's own: input i gets its gradient from the outputs i - before to i - before + size - 1.
     before = int(size - (size - 1) / 2)
-    channels = np.arange(x.shape[1])
-    first = channels[:, None] - before
-    taken = (first <= channels) & (channels < first + size)
-    along = _mix_channels(taken.T, x * tangents[0])
+    along = _sums_of_channels(x * tangents[0], size - 1 - before, before)
     d_y = scale**-beta * tangents[0] - (2 * alpha * beta / size) * (y / scale) * along
     return y, d_y

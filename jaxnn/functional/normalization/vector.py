@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..._checks import check_array, check_dim, check_floating
+from ..._checks import accumulation_dtype, check_array, check_dim, check_floating
 from .._vector_norm import vector_norm
 
 Scalar = float | Float[Array, ""]
@@ -70,7 +70,11 @@ def _normalize(input: jax.Array, p: float, axes: tuple[int, ...], eps: jax.Array
     norm = vector_norm(input, p, axes)
     # Not jnp.maximum, which would halve the gradient where both are equal.
     divisor = jnp.where(norm < eps, eps, norm)
-    return _quotient(input, jnp.broadcast_to(divisor, input.shape))
+    # In half precision XLA would multiply by the reciprocal, which may be infinite, and the
+    # derivative would be a difference of rounded products.
+    wide = accumulation_dtype(input.dtype)
+    y = _quotient(input.astype(wide), jnp.broadcast_to(divisor.astype(wide), input.shape))
+    return y.astype(input.dtype)
 
 
 @jax.custom_jvp

@@ -23,6 +23,8 @@ from ..._checks import (
 
 _MODES = ("bilinear", "nearest", "bicubic")
 _PADDING_MODES = ("zeros", "border", "reflection")
+# Where, as in torch, what has no place in a volume lies: none of its neighbours is inside.
+_OUTSIDE = -100
 
 
 def grid_sample(
@@ -162,7 +164,7 @@ def _grid_sample(
     out = grid.shape[1:-1]
     points = grid.astype(dtype).reshape(batch, math.prod(out), len(sizes))
     taps = [
-        _taps(points[..., -1 - axis], size, mode, padding_mode, align_corners)
+        _taps(points[..., -1 - axis], size, len(sizes), mode, padding_mode, align_corners)
         for axis, size in enumerate(sizes)
     ]
     met = [_meet(each, sizes) for each in itertools.product(*taps)]
@@ -240,17 +242,23 @@ def _meet(taps: tuple[_Tap, ...], sizes: Sequence[int]) -> _Tap:
 
 
 def _taps(
-    point: jax.Array, size: int, mode: str, padding_mode: str, align_corners: bool
+    point: jax.Array, size: int, n: int, mode: str, padding_mode: str, align_corners: bool
 ) -> list[_Tap]:
-    """Return what a point looks at in a dimension of the given size."""
+    """Return what a point looks at in a dimension of the given size, one of `n`."""
     place = (point + 1) / 2 * (size - 1) if align_corners else ((point + 1) * size - 1) / 2
     if mode == "bicubic":
         first = jnp.floor(place)
         return [
-            _tap(_padded(first + i, size, padding_mode, align_corners), weight, size)
+            _tap(_placed(first + i, size, 0, padding_mode, align_corners), weight, size)
             for i, weight in zip((-1, 0, 1, 2), _cubic_weights(place - first), strict=True)
         ]
-    place = _padded(place, size, padding_mode, align_corners)
+    if n == 3:
+        place = _placed(place, size, size - 1, padding_mode, align_corners)
+        place = jnp.where(jnp.isfinite(place), place, jnp.full_like(place, _OUTSIDE))
+    elif mode == "nearest":
+        place = _placed(place, size, 0, padding_mode, align_corners)
+    else:
+        place = _padded(place, size, padding_mode, align_corners)
     if mode == "nearest":
         return [_tap(jnp.round(place), jnp.ones_like(place), size)]
     first = jnp.floor(place)
@@ -261,6 +269,16 @@ def _taps(
 def _tap(place: jax.Array, weight: jax.Array, size: int) -> _Tap:
     index = jnp.clip(lax.stop_gradient(place), 0, size - 1).astype(jnp.int32)
     return _Tap(index, weight, (place >= 0) & (place <= size - 1))
+
+
+def _placed(
+    place: jax.Array, size: int, otherwise: int, padding_mode: str, align_corners: bool
+) -> jax.Array:
+    """As `_padded`, and `otherwise`, where torch has it, for what is no number."""
+    place = _padded(place, size, padding_mode, align_corners)
+    if padding_mode == "zeros":
+        return place
+    return jnp.where(jnp.isnan(place), jnp.full_like(place, otherwise), place)
 
 
 def _padded(place: jax.Array, size: int, padding_mode: str, align_corners: bool) -> jax.Array:

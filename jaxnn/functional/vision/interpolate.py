@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from functools import lru_cache, partial
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial, reduce
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,8 +13,15 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Num
 
-from ..._checks import accumulation_dtype, check_array, check_floating, check_int
-from .._gradients import with_derivative_of
+from ..._called import called
+from ..._checks import (
+    accumulation_dtype,
+    check_array,
+    check_floating,
+    check_int,
+    is_sharded,
+)
+from .._gradients import with_derivative_of, with_transpose_of
 from ..pooling import adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d
 
 # The number of spatial dimensions that each mode is for.
@@ -106,7 +113,7 @@ def interpolate(
         return _take(input, tuple(indices))
     check_floating(input, "input", "interpolate")
     kernel = "linear" if mode in _LINEAR else "cubic"
-    return _contract(input, sizes, scales, kernel, bool(align_corners), antialias)
+    return _weighed(input, sizes, scales, kernel, bool(align_corners), antialias)
 
 
 def upsample(
@@ -292,7 +299,7 @@ def _spread(input: jax.Array, times: int, axis: int) -> jax.Array:
 
 
 @partial(jax.jit, static_argnums=(1, 2, 3, 4, 5), inline=True)
-def _contract(
+def _weighed(
     input: jax.Array,
     sizes: tuple[int, ...],
     scales: tuple[float | None, ...],
@@ -301,31 +308,96 @@ def _contract(
     antialias: bool,
 ) -> jax.Array:
     x = input.astype(accumulation_dtype(input.dtype))
-    matrices = []
-    for old, new, scale in zip(x.shape[2:], sizes, scales, strict=True):
-        weights = _antialiased_weights if antialias else _weights
-        matrices.append(weights(old, new, scale, kernel, align_corners, x.dtype.name))
-    resample = partial(_resample, matrices=matrices)
+    find_taps = _antialiased_taps if antialias else _taps
+    taps = [
+        find_taps(old, new, scale, kernel, align_corners, x.dtype.name)
+        for old, new, scale in zip(x.shape[2:], sizes, scales, strict=True)
+    ]
+    users = [_turned(of, old) for of, old in zip(taps, x.shape[2:], strict=True)]
     kept = [new == old for old, new in zip(x.shape[2:], sizes, strict=True)]
+    value, gradient = partial(_gather, taps=taps), partial(_gather, taps=users)
     if antialias and any(kept):
         # Torch leaves out a dimension that keeps its size, but not in the gradient.
-        pairs = zip(matrices, kept, strict=True)
-        shorter = [np.eye(len(m), dtype=m.dtype) if keep else m for m, keep in pairs]
-        x = with_derivative_of(partial(_resample, matrices=shorter), resample, x)
+        shorter = [None if keep else of for of, keep in zip(taps, kept, strict=True)]
+        linear = partial(with_transpose_of, value, gradient)
+        x = with_derivative_of(partial(_gather, taps=shorter), linear, x)
     elif kernel == "cubic" and all(kept):
         # Torch's gradient is the cotangent itself where no size changes.
-        x = with_derivative_of(resample, lambda tangent: tangent, x)
+        x = with_derivative_of(value, lambda tangent: tangent, x)
     else:
-        x = resample(x)
+        x = with_transpose_of(value, gradient, x)
     return x.astype(input.dtype)
 
 
-def _resample(x: jax.Array, matrices: Sequence[np.ndarray]) -> jax.Array:
-    for matrix in matrices:
-        # The first spatial dimension is contracted, and the new one is put last.
-        dims = (((2,), (1,)), ((), ()))
-        x = lax.dot_general(x, jnp.asarray(matrix), dims, precision=lax.Precision.HIGHEST)
+_Place = Callable[[jax.Array], tuple[Any, ...]]
+
+
+class _Taps(NamedTuple):
+    """What each output of a dimension weighs: arrays of shape (outputs, the most taps of one)."""
+
+    element: np.ndarray
+    weight: np.ndarray
+    is_there: np.ndarray
+
+
+# Each output gathers what it weighs, and nothing else: a product with the matrix of the weights
+# would multiply all the others by zero, which a NaN or an infinity survives. The transpose gathers
+# too, for each element from the outputs that weigh it: a scatter is slow on a CPU.
+
+
+def _gather(x: jax.Array, taps: Sequence[_Taps | None]) -> jax.Array:
+    steps = [
+        partial(_gather_along, axis=axis, taps=of)
+        for axis, of in enumerate(taps, 2)
+        if of is not None
+    ]
+    for i, step in enumerate(steps, 1):
+        x = (called(step) if i < len(steps) else step)(x)
     return x
+
+
+def _gather_along(x: jax.Array, axis: int, taps: _Taps) -> jax.Array:
+    before, size, after = x.shape[:axis], x.shape[axis], x.shape[axis + 1 :]
+    outputs = len(taps.element)
+
+    def default(x: jax.Array) -> jax.Array:
+        return _gathered(x, taps, axis, lambda index: (*(slice(None),) * axis, index))
+
+    def cpu(x: jax.Array) -> jax.Array:
+        rows = x.reshape(math.prod(before) * size, *after)
+        output = _gathered(rows, taps, 1, _rows(math.prod(before), size))
+        return output.reshape(*before, outputs, *after)
+
+    # On a CPU, XLA puts the dimension that it gathers along first, and copies what it gets.
+    if is_sharded(x):
+        return default(x)
+    return lax.platform_dependent(x, cpu=cpu, default=default)
+
+
+def _rows(count: int, size: int) -> _Place:
+    """Return where an index lies in each of `count` rows that follow one another."""
+
+    def place(index: jax.Array) -> tuple[jax.Array]:
+        start = lax.broadcasted_iota(index.dtype, (count, index.shape[0]), 0) * size
+        return (start + index[None],)
+
+    return place
+
+
+def _gathered(x: jax.Array, taps: _Taps, axis: int, place: _Place) -> jax.Array:
+    def tap(index: np.ndarray, weight: np.ndarray, is_there: np.ndarray) -> jax.Array:
+        values = x.at[place(jnp.asarray(index))].get(mode="promise_in_bounds")
+        return _weighted(values, weight, is_there, axis)
+
+    return reduce(jnp.add, map(tap, *(part.T for part in taps)))
+
+
+def _weighted(x: jax.Array, weight: np.ndarray, is_there: np.ndarray, axis: int) -> jax.Array:
+    """Multiply along an axis, where something is there; elsewhere it is zero."""
+    if not is_there.all():
+        mask = lax.broadcast_in_dim(jnp.asarray(is_there), x.shape, (axis,))
+        x = lax.select(mask, x, lax.full_like(x, 0))
+    return x * lax.broadcast_in_dim(jnp.asarray(weight), x.shape, (axis,))
 
 
 def _step(old: int, new: int, scale: float | None, align_corners: bool, real: Any) -> Any:
@@ -336,32 +408,27 @@ def _step(old: int, new: int, scale: float | None, align_corners: bool, real: An
 
 
 @lru_cache(maxsize=256)
-def _weights(
+def _taps(
     old: int, new: int, scale: float | None, kernel: str, align_corners: bool, dtype: str
-) -> np.ndarray:
-    """The matrix (new, old) of linear or cubic interpolation."""
+) -> _Taps:
+    """What linear or cubic interpolation weighs, some with a weight of zero, as torch does."""
     real = np.dtype(dtype).type
     step = _step(old, new, scale, align_corners, real)
     position = np.arange(new).astype(dtype)
-    if kernel == "linear" and new == old:
-        return np.eye(new, dtype=dtype)
     place = position * step if align_corners else step * (position + real(0.5)) - real(0.5)
     if kernel == "linear":
-        place = np.maximum(place, real(0))
+        place = position if new == old else np.maximum(place, real(0))
         first = np.minimum(np.floor(place).astype(int), old - 1)
         fraction = np.clip(place - first.astype(dtype), real(0), real(1))
-        taps = [(first, 1 - fraction), (np.minimum(first + 1, old - 1), fraction)]
+        index = np.stack([first, first + (new != old)], axis=1)
+        weight = np.stack([1 - fraction, fraction], axis=1)
     else:
         first = np.floor(place).astype(int)
         fraction = place - first.astype(dtype)
-        taps = [
-            (np.clip(first + i, 0, old - 1), _keys(fraction - i, real(-0.75)))
-            for i in (-1, 0, 1, 2)
-        ]
-    matrix = np.zeros((new, old), dtype)
-    for index, weight in taps:
-        np.add.at(matrix, (np.arange(new), index), weight.astype(dtype))
-    return matrix
+        index = np.stack([first + i for i in (-1, 0, 1, 2)], axis=1)
+        weight = np.stack([_keys(fraction - i, real(-0.75)) for i in (-1, 0, 1, 2)], axis=1)
+    index = np.clip(index, 0, old - 1).astype(np.int32)
+    return _Taps(index, weight.astype(dtype), np.ones(index.shape, bool))
 
 
 def _keys(x: np.ndarray, a: Any) -> np.ndarray:
@@ -373,24 +440,39 @@ def _keys(x: np.ndarray, a: Any) -> np.ndarray:
 
 
 @lru_cache(maxsize=256)
-def _antialiased_weights(
+def _antialiased_taps(
     old: int, new: int, scale: float | None, kernel: str, align_corners: bool, dtype: str
-) -> np.ndarray:
-    """The matrix (new, old) of a kernel that is stretched where the image shrinks."""
+) -> _Taps:
+    """What a kernel weighs that is stretched where the image shrinks."""
     real = np.dtype(dtype).type
     step = _step(old, new, scale, align_corners, real)
     stretch = np.maximum(step, real(1))
     reach = real(1 if kernel == "linear" else 2) * stretch
-    matrix = np.zeros((new, old), dtype)
-    for i in range(new):
-        centre = step * (real(i) + real(0.5))
-        first = max(int(centre - reach + real(0.5)), 0)
-        last = min(int(centre + reach + real(0.5)), old)
-        distance = (np.arange(first, last).astype(dtype) - centre + real(0.5)) / stretch
-        weight = (
-            np.maximum(1 - np.abs(distance), 0)
-            if kernel == "linear"
-            else _keys(distance, real(-0.5))
-        )
-        matrix[i, first:last] = weight / weight.sum() if weight.sum() else weight
-    return matrix
+    centre = step * (np.arange(new).astype(dtype) + real(0.5))
+    first = np.maximum((centre - reach + real(0.5)).astype(int), 0)
+    last = np.minimum((centre + reach + real(0.5)).astype(int), old)
+    index = first[:, None] + np.arange((last - first).max())
+    is_there = index < last[:, None]
+    distance = (index.astype(dtype) - centre[:, None] + real(0.5)) / stretch
+    weight = (
+        np.maximum(1 - np.abs(distance), 0) if kernel == "linear" else _keys(distance, real(-0.5))
+    )
+    weight = np.where(is_there, weight, real(0))
+    total = weight.sum(axis=1, keepdims=True)
+    weight = weight / np.where(total == 0, real(1), total)
+    return _Taps(np.clip(index, 0, old - 1).astype(np.int32), weight.astype(dtype), is_there)
+
+
+def _turned(taps: _Taps, old: int) -> _Taps:
+    """Return the same from the other side: for each element, which outputs weigh it."""
+    output, number = np.nonzero(taps.is_there)
+    element = taps.element[output, number]
+    order = np.argsort(element, kind="stable")
+    element, output, weight = element[order], output[order], taps.weight[output, number][order]
+    counts = np.bincount(element, minlength=old)
+    place = np.arange(len(element)) - np.repeat(np.cumsum(counts) - counts, counts)
+    shape = (old, counts.max())
+    turned = _Taps(np.zeros(shape, np.int32), np.zeros(shape, weight.dtype), np.zeros(shape, bool))
+    for part, values in zip(turned, (output, weight, True), strict=True):
+        part[element, place] = values
+    return turned

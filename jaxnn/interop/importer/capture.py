@@ -1,96 +1,51 @@
-"""Capturing a torch model's forward pass with `torch.export`, module by module.
-
-While the model is traced, each of its modules says where its call begins and ends, and with what:
-an operator `mark` that does nothing stands in the graph. A layer that jaxnn has is not looked
-into: an operator `call` stands for it, whose outputs have the right shapes. So the hierarchy, the
-signatures and the nested results are those of the original, whatever the exporter does.
-"""
+"""Capturing a torch model's forward pass with `torch.export`, module by module."""
 
 from __future__ import annotations
 
-import copy
-import inspect
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, fields, is_dataclass
-from functools import cache
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .program import Structure, Value, rebuild
+from .decisions import Decisions, as_decided, undecided
+from .gradients import CustomGradient, Recorder, Refused, marked_gradients
+from .guards import Origin, guards_of, noted_origins
+from .marks import RecordedCall, library_of_marks, traced
+from .quirks import einsum_in_order, gradient_marks, masks_as_they_are, oblivious, quietly
+from .restoring import left_as_it_was
+from .structures import (
+    among,
+    changes_lost,
+    describe,
+    described_call,
+    given_call,
+    named_arguments,
+    told_apart,
+)
 
 if TYPE_CHECKING:
     import torch
 
 
-class NotDescribable(TypeError):
-    """An argument or result that is neither made of tensors nor a constant."""
-
-
-@dataclass
-class RecordedCall:
-    """One call of a module: where, with what, and what came back.
-
-    In `args`, `kwargs` and `results`, `Value("3")` is the third tensor and `Value("s1")` the first
-    integer that depends on a shape.
-    """
-
-    module: str
-    args: Any
-    kwargs: dict[str, Any]
-    arguments: dict[str, Any] = field(default_factory=dict)
-    results: Any = None
-
-
 @dataclass
 class Captured:
-    """An exported graph and what its marks and calls mean, by key."""
+    """An exported graph and what is known of it.
+
+    Attributes:
+        program: the graph.
+        records: what its marks and calls mean, by key.
+        origins: where its guards stand.
+        gradients: its Functions and hooks, by key.
+        modes: whether each layer that is not looked into was called in training mode.
+        notes: what the importer has to warn of.
+    """
 
     program: torch.export.ExportedProgram
     records: list[RecordedCall]
-
-
-def describe(value: Any, tensors: list[Any], sizes: list[Any]) -> Any:
-    """Return the structure of `value`, moving its tensors and symbolic sizes to the lists.
-
-    Raises:
-        NotDescribable: if it holds something else than tensors, containers and constants.
-    """
-    import torch
-
-    def inner(item: Any) -> Any:
-        return describe(item, tensors, sizes)
-
-    if isinstance(value, torch.Tensor):
-        tensors.append(value)
-        return Value(str(len(tensors) - 1))
-    if isinstance(value, torch.SymInt):
-        sizes.append(value)
-        return Value(f"s{len(sizes) - 1}")
-    if value is None or isinstance(value, (bool, int, float, complex, str)):
-        return value
-    if isinstance(value, torch.dtype):
-        return str(value).removeprefix("torch.")
-    if isinstance(value, torch.device):
-        return None
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        pairs = tuple((name, inner(getattr(value, name))) for name in value._fields)
-        return Structure("namedtuple", type(value).__name__, pairs)
-    if isinstance(value, (tuple, torch.Size)):
-        return tuple(inner(item) for item in value)
-    if isinstance(value, list):
-        return [inner(item) for item in value]
-    if isinstance(value, Mapping):
-        kind = "dict" if type(value).__name__ in ("dict", "OrderedDict") else "record"
-        pairs = tuple((key, inner(item)) for key, item in value.items())
-        return Structure(kind, type(value).__name__, pairs)
-    if is_dataclass(value) and not isinstance(value, type):
-        pairs = tuple((f.name, inner(getattr(value, f.name))) for f in fields(value))
-        return Structure("record", type(value).__name__, pairs)
-    if hasattr(value, "__dict__") and not callable(value):
-        pairs = tuple((name, inner(item)) for name, item in vars(value).items())
-        return Structure("record", type(value).__name__, pairs)
-    raise NotDescribable(f"{type(value).__name__} is neither a tensor nor made of tensors")
+    origins: dict[str, Origin] = field(default_factory=dict)
+    gradients: list[CustomGradient] = field(default_factory=list)
+    modes: dict[str, bool] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
 
 def capture(
@@ -100,6 +55,7 @@ def capture(
     is_leaf: Callable[[torch.nn.Module], bool],
     dynamic_batch: bool,
     decisions: Decisions | None = None,
+    size_one: bool = True,
 ) -> Captured:
     """Export `model` in the mode that it is in.
 
@@ -110,10 +66,13 @@ def capture(
         is_leaf: whether a module is a layer that is not looked into.
         dynamic_batch: whether leading dimensions may differ.
         decisions: how branches on values are taken; without them such a branch is refused.
+        size_one: whether a dimension that may differ may be 1 (or 0), with the conditions that the
+            model has on that; else the exporter takes for granted that it is more.
     """
     import torch
 
-    structure, named, tensors, _ = _described(args, kwargs)
+    structure, named, tensors, _ = described_call(args, kwargs)
+    tensors = told_apart(tensors)
     records: list[RecordedCall] = []
 
     class Flat(torch.nn.Module):
@@ -124,416 +83,68 @@ def capture(
             self.model = model
 
         def forward(self, *flat: torch.Tensor) -> tuple[torch.Tensor, ...]:
-            given, options = _given(args, structure, kwargs, named, _among(flat, ()))
-            result = self.model(*given, **options)
+            given, options = given_call(args, structure, kwargs, named, among(flat, ()))
+            before = named_arguments(model.forward, given, options)
+            was = {name: describe(value, [], []) for name, value in before.items()}
+            with _assigned_buffers(self.model):
+                result = self.model(*given, **options)
             found: list[torch.Tensor] = []
             describe(result, found, [])
+            for name, value in before.items():
+                for lost in changes_lost(value, was[name], result):
+                    raise Refused(
+                        f"the model changes a {type(lost).__name__} that it is given as {name!r}, "
+                        "and does not return it; return it in the result, so that it comes back"
+                    )
             return tuple(found)
 
     shapes: Any = None
     if dynamic_batch:
         auto = torch.export.Dim.AUTO
         shapes = (tuple({0: auto} if tensor.ndim else {} for tensor in tensors),)
+    origins: dict[str, Origin] = {}
+    library_of_marks()
+    operators = torch.ops.jaxnn_import
+    recorder = Recorder(operators.mark, operators.stand_in, operators.alias)
     with ExitStack() as stack:
-        for context in (_traced(model, is_leaf, records), _gradient_marks(), _masks_as_they_are()):
+        for context in (
+            left_as_it_was(model), traced(model, is_leaf, records), gradient_marks(),
+            masks_as_they_are(), einsum_in_order(), quietly(),
+            noted_origins(origins), marked_gradients(recorder),
+            oblivious(size_one and dynamic_batch),
+        ):  # fmt: skip
             stack.enter_context(context)
-        if decisions is not None:
-            stack.enter_context(_as_decided(decisions))
+        stack.enter_context(undecided() if decisions is None else as_decided(decisions))
         exported = torch.export.export(Flat(), tuple(tensors), dynamic_shapes=shapes, strict=False)
         exported = exported.run_decompositions({})
-    return Captured(exported, records)
+    modes = dict(library_of_marks().modes)
+    return Captured(exported, records, origins, recorder.records, modes, recorder.notes)
 
 
-def _described(
-    args: Sequence[Any], kwargs: Mapping[str, Any]
-) -> tuple[Any, dict[str, Any], list[Any], list[Any]]:
-    """Return the structures of a call's arguments, with their tensors and symbolic sizes."""
-    tensors: list[Any] = []
-    sizes: list[Any] = []
-    structure = describe(tuple(args), tensors, sizes)
-    return structure, {n: describe(v, tensors, sizes) for n, v in kwargs.items()}, tensors, sizes
-
-
-def _among(tensors: Sequence[Any], sizes: Sequence[Any]) -> Callable[[Value], Any]:
-    """Return what a Value of a recorded call stands for, as a function."""
-
-    def chosen(value: Value) -> Any:
-        return sizes[int(value.name[1:])] if value.name[0] == "s" else tensors[int(value.name)]
-
-    return chosen
-
-
-def _given(
-    args: Sequence[Any],
-    structure: Any,
-    kwargs: Mapping[str, Any],
-    named: Mapping[str, Any],
-    leaf: Callable[[Value], Any],
-) -> tuple[Any, dict[str, Any]]:
-    """Return the arguments with their tensors and sizes replaced by what `leaf` gives."""
-    options = {name: _actual(kwargs[name], item, leaf) for name, item in named.items()}
-    return _actual(tuple(args), structure, leaf), options
-
-
-def _actual(value: Any, structure: Any, tensor: Callable[[Value], Any]) -> Any:
-    """Return `value` with its tensors replaced by those that `tensor` gives."""
-    import torch
-
-    if isinstance(structure, Value):
-        return tensor(structure)
-    if isinstance(structure, Structure):
-        made = {
-            name: _actual(
-                value[name] if isinstance(value, Mapping) else getattr(value, name), item, tensor
-            )
-            for name, item in structure.fields
-        }
-        if isinstance(value, tuple):
-            return type(value)(**made)
-        changed = copy.copy(value)
-        if isinstance(value, Mapping):
-            for name, item in made.items():
-                changed[name] = item
-        else:
-            for name, item in made.items():
-                object.__setattr__(changed, name, item)
-        return changed
-    if isinstance(value, (tuple, list)) and not isinstance(value, torch.Size):
-        items = [_actual(v, s, tensor) for v, s in zip(value, structure, strict=True)]
-        return type(value)(items)
-    return value
-
-
-def _arguments(
-    forward: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Return the structures of a call's arguments by the names that `forward` gives them.
-
-    Those that are not given have their defaults, where these are constants. A value is the pair of
-    structure and kind of parameter.
-    """
-    try:
-        signature = inspect.signature(forward)
-        bound = signature.bind(*args, **kwargs)
-    except (TypeError, ValueError):
-        named = {f"arg{i}": (item, "positional") for i, item in enumerate(args)}
-        return {**named, **{name: (item, "keyword") for name, item in kwargs.items()}}
-    kinds: dict[Any, str] = {
-        inspect.Parameter.VAR_POSITIONAL: "*",
-        inspect.Parameter.VAR_KEYWORD: "**",
-        inspect.Parameter.KEYWORD_ONLY: "keyword",
-    }
-    found = {}
-    for name, parameter in signature.parameters.items():
-        kind = kinds.get(parameter.kind, "positional")
-        if name in bound.arguments:
-            value = bound.arguments[name]
-        elif kind in ("*", "**"):
-            value = () if kind == "*" else {}
-        else:
-            value = parameter.default
-            if not (value is None or isinstance(value, (bool, int, float, str))):
-                continue
-        if kind == "**":
-            value = Structure("dict", "dict", tuple(value.items()))
-        found[name] = (value, kind)
-    return found
+def is_valid_for(captured: Captured, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    """Whether a program's conditions hold for a call with these arguments."""
+    arrays = {f"flat[{i}]": tensor for i, tensor in enumerate(described_call(args, kwargs)[2])}
+    guards = guards_of(captured.program, captured.origins)
+    return all(guard.holds(arrays) for guard in guards)
 
 
 @contextmanager
-def _traced(
-    model: torch.nn.Module, is_leaf: Callable[[torch.nn.Module], bool], records: list[RecordedCall]
-) -> Iterator[None]:
-    """Let the modules of `model` leave marks and calls in the graph, while in this context."""
-    library = _library()
-    library.records, library.twins = records, {}
-    changed = []
-    try:
-        modules = list(_modules_to_trace(model, is_leaf))
-        library.twins |= {name: _shallow_copy(module) for name, module, leaf in modules if leaf}
-        for name, module, leaf in modules:
-            wrap = _leaf_forward if leaf else _marked_forward
-            had = module.__dict__.get("forward")
-            changed.append((module, had))
-            module.__dict__["forward"] = wrap(library, name, module)
-        yield
-    finally:
-        for module, had in reversed(changed):
-            module.__dict__.pop("forward", None)
-            if had is not None:
-                module.__dict__["forward"] = had
-
-
-def _modules_to_trace(
-    model: torch.nn.Module, is_leaf: Callable[[torch.nn.Module], bool]
-) -> Iterator[tuple[str, torch.nn.Module, bool]]:
-    """Yield the modules under their first names, leaves without what is in them."""
-    seen: set[int] = set()
-
-    def walk(name: str, module: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Module, bool]]:
-        if id(module) in seen:
-            return
-        seen.add(id(module))
-        leaf = is_leaf(module)
-        yield name, module, leaf
-        if not leaf:
-            for child_name, child in module.named_children():
-                yield from walk(f"{name}.{child_name}" if name else child_name, child)
-
-    yield from walk("", model)
-
-
-def _shallow_copy(module: torch.nn.Module) -> torch.nn.Module:
-    """Return a module of the same parameters, apart from `module` in all else."""
-    twin = copy.copy(module)
-    twin.__dict__ = dict(module.__dict__)
-    for name in ("_parameters", "_buffers", "_modules"):
-        twin.__dict__[name] = dict(module.__dict__[name])
-    # Statistics that a call updates; the exporter's own tensors do not guard these.
-    buffers = {n: None if b is None else b.clone() for n, b in twin._buffers.items()}
-    twin.__dict__["_buffers"] = buffers
-    for name, child in twin._modules.items():
-        if child is not None:
-            twin._modules[name] = _shallow_copy(child)
-    return twin
-
-
-def _marked_forward(library: _Library, name: str, module: torch.nn.Module) -> Callable[..., Any]:
+def _assigned_buffers(model: torch.nn.Module) -> Iterator[None]:
+    """Mark what is assigned to a buffer's name, and put the buffer itself back."""
     import torch
 
-    forward = module.forward
-
-    def marked(*args: Any, **kwargs: Any) -> Any:
-        try:
-            structure, named, tensors, sizes = _described(args, kwargs)
-        except NotDescribable:
-            return forward(*args, **kwargs)
-        # A tensor given twice must be told apart inside: another call may give two.
-        seen: set[int] = set()
-        for index, tensor in enumerate(tensors):
-            if id(tensor) in seen:
-                tensors[index] = torch.ops.aten.alias(tensor)
-            seen.add(id(tensor))
-
-        given, options = _given(args, structure, kwargs, named, _among(tensors, sizes))
-        record = RecordedCall(name, structure, named, _arguments(forward, structure, named))
-        key = library.add(record)
-        torch.ops.jaxnn_import.mark(f"enter {key}", tensors, sizes)
-        result = forward(*given, **options)
-        found: list[Any] = []
-        found_sizes: list[Any] = []
-        record.results = describe(result, found, found_sizes)
-        torch.ops.jaxnn_import.mark(f"exit {key}", found, found_sizes)
-        return result
-
-    return marked
-
-
-def _leaf_forward(library: _Library, name: str, module: torch.nn.Module) -> Callable[..., Any]:
-    import torch
-
-    if type(module) is torch.nn.Identity:
-        return lambda input, *args, **kwargs: input
-
-    def called(*args: Any, **kwargs: Any) -> Any:
-        structure, named, tensors, sizes = _described(args, kwargs)
-        record = RecordedCall(name, structure, named)
-        key = library.add(record)
-        flat = torch.ops.jaxnn_import.call(key, tensors, sizes)
-        result = rebuild(record.results, _among(flat, ()))
-        if getattr(module, "inplace", False) and isinstance(args[0], torch.Tensor):
-            return args[0].copy_(result)
-        return _realise(result)
-
-    return called
-
-
-def _realise(result: Any) -> Any:
-    if isinstance(result, Structure):
-        return {name: _realise(item) for name, item in result.fields}
-    return result
-
-
-class _Library:
-    """The operators that stand in the graph for calls of modules."""
-
-    def __init__(self) -> None:
-        import torch
-
-        self.records: list[RecordedCall] = []
-        self.twins: dict[str, torch.nn.Module] = {}
-        self.library = torch.library.Library("jaxnn_import", "DEF")
-        self.library.define("mark(str key, Tensor[] tensors, SymInt[] sizes) -> ()")
-        self.library.define("call(str key, Tensor[] tensors, SymInt[] sizes) -> Tensor[]")
-        for name, function in (("mark", self._mark), ("call", self._call)):
-            self.library.impl(name, function, "CompositeExplicitAutograd")
-            torch.library.register_fake(f"jaxnn_import::{name}", function, lib=self.library)
-            # Else the exporter would drop calls whose results are not used.
-            torch.fx.node.has_side_effect(getattr(torch.ops.jaxnn_import, name).default)
-
-    def add(self, record: RecordedCall) -> str:
-        self.records.append(record)
-        return str(len(self.records) - 1)
-
-    @staticmethod
-    def _mark(key: str, tensors: list[Any], sizes: list[Any]) -> None:
-        return None
-
-    def _call(self, key: str, tensors: list[Any], sizes: list[Any]) -> list[Any]:
-        import torch
-
-        record = self.records[int(key)]
-        twin = self.twins[record.module]
-
-        actual = _among(tensors, sizes)
-        args = _realise(rebuild(record.args, actual))
-        kwargs = {name: _realise(rebuild(item, actual)) for name, item in record.kwargs.items()}
-        result = type(twin).forward(twin, *args, **kwargs)
-        found: list[torch.Tensor] = []
-        record.results = describe(result, found, [])
-        # An operator's results must not be its arguments.
-        return [tensor.clone(memory_format=torch.preserve_format) for tensor in found]
-
-
-@cache
-def _library() -> _Library:
-    return _Library()
-
-
-@contextmanager
-def _gradient_marks() -> Iterator[None]:
-    """Let `torch.no_grad` leave marks in the graph: the exporter forgets it."""
-    import torch
-
-    patched = []
-
-    def patch(owner: Any, name: str, text: str) -> None:
-        original = getattr(owner, name)
-        patched.append((owner, name, original))
-
-        def replaced(self: Any, *args: Any) -> Any:
-            if _from_the_model() and torch.compiler.is_exporting():
-                torch.ops.jaxnn_import.mark(text, [], [])
-            return original(self, *args)
-
-        setattr(owner, name, replaced)
-
-    try:
-        for owner in (torch.no_grad, torch.inference_mode):
-            patch(owner, "__enter__", "no_grad")
-            patch(owner, "__exit__", "grad")
-        yield
-    finally:
-        for owner, name, original in patched:
-            setattr(owner, name, original)
-
-
-@contextmanager
-def _masks_as_they_are() -> Iterator[None]:
-    """Keep torch's transformers from looking whether a mask is causal: it is applied as given."""
-    from torch.nn.modules import transformer
-
-    detect = transformer._detect_is_causal_mask
-    transformer._detect_is_causal_mask = lambda mask, is_causal=None, size=None: bool(is_causal)
-    try:
-        yield
-    finally:
-        transformer._detect_is_causal_mask = detect
-
-
-# What a model's code reads of a tensor's values, to branch on or to compute a shape with.
-_READS = ("__bool__", "__int__", "__float__", "__index__", "item", "tolist")
-
-
-@dataclass
-class Decisions:
-    """What a model read of its tensors' values, in order, when it ran on the example."""
-
-    answers: list[Any] = field(default_factory=list)
-    lines: list[str] = field(default_factory=list)
-
-
-def decide(model: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Decisions:
-    """Run a copy of the model on the example, and note what it reads of its tensors' values."""
-    import torch
-
-    decisions = Decisions()
-    twin = copy.deepcopy(model)
-
-    def answer(original: Callable[..., Any], tensor: Any, caller: Any) -> Any:
-        value = original(tensor)
-        decisions.answers.append(value)
-        line = f"{caller.f_code.co_filename}:{caller.f_lineno}"
-        decisions.lines += [line] if line not in decisions.lines else []
-        return value
-
-    with _reads(answer), _coins_that_never_drop(), torch.no_grad():
-        twin(*args, **kwargs)
-    return decisions
-
-
-@contextmanager
-def _as_decided(decisions: Decisions) -> Iterator[None]:
-    """Answer what the model reads of its tensors' values as it was on the example."""
-    answers = iter(decisions.answers)
-    with _reads(lambda original, tensor, caller: next(answers)), _coins_that_never_drop():
-        yield
-
-
-@contextmanager
-def _reads(answer: Callable[[Callable[..., Any], Any, Any], Any]) -> Iterator[None]:
-    """Let `answer` answer what the model's own code reads of a tensor's values."""
-    import torch
-
-    originals = {name: getattr(torch.Tensor, name) for name in _READS}
-
-    def patch(name: str) -> None:
-        original = originals[name]
-
-        def read(self: Any) -> Any:
-            caller = sys._getframe(1)
-            if not _is_torchs(caller):
-                return answer(original, self, caller)
-            return original(self)
-
-        setattr(torch.Tensor, name, read)
-
-    try:
-        for name in _READS:
-            patch(name)
-        yield
-    finally:
-        for name, original in originals.items():
-            setattr(torch.Tensor, name, original)
-
-
-@contextmanager
-def _coins_that_never_drop() -> Iterator[None]:
-    """Let `torch.rand` of a single number be 1, which no probability exceeds."""
-    import torch
-
-    rand = torch.rand
-
-    def steady(*size: Any, **options: Any) -> Any:
-        shape = size[0] if len(size) == 1 and isinstance(size[0], (list, tuple)) else size
-        single = all(isinstance(n, int) and n == 1 for n in shape)
-        return torch.ones(shape) if single else rand(*size, **options)
-
-    torch.rand = steady  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        torch.rand = rand
-
-
-def _is_torchs(frame: Any) -> bool:
-    module = frame.f_globals.get("__name__", "")
-    return bool(module == "torch" or module.startswith("torch."))
-
-
-def _from_the_model() -> bool:
-    """Whether what is called comes from a model's code, not from torch's own."""
-    frame = sys._getframe(2)
-    while frame is not None and frame.f_code.co_filename.endswith("utils/_contextlib.py"):
-        frame = frame.f_back  # type: ignore[assignment]
-    return frame is not None and not _is_torchs(frame)
+    was = [(path, m, dict(m._buffers)) for path, m in model.named_modules()]
+    yield
+    for path, module, buffers in was:
+        for name, buffer in buffers.items():
+            new = module._buffers.get(name)
+            if new is not buffer and isinstance(new, torch.Tensor):
+                full = f"{path}.{name}" if path else name
+                if buffer is None or (buffer.shape, buffer.dtype) != (new.shape, new.dtype):
+                    had = "None" if buffer is None else f"{buffer.dtype} {tuple(buffer.shape)}"
+                    raise Refused(
+                        f"forward assigns the buffer {full}, which was {had}, what is {new.dtype} "
+                        f"{tuple(new.shape)}; register it with the shape and dtype that it keeps"
+                    )
+                torch.ops.jaxnn_import.mark(f"assign {full}", [new], [])
+                module._buffers[name] = buffer

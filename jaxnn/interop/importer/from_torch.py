@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -13,15 +14,20 @@ from flax import nnx
 
 from ...modules import container
 from ...modules._module import Frozen, NonPersistent, fork_stream
+from ...modules.container import _accepts_rngs
 from ..checkpoint import as_numpy, as_tensor
 from ..proof.evidence import Check, check_import
 from ..state_dict import load_state_dict
-from .capture import Captured, Decisions, NotDescribable, capture, decide
-from .imported import Imported, descend
+from .capture import Captured, capture, is_valid_for
+from .decisions import Decisions, decide
+from .gradients import Refused, refuse_hooks_of_gradients
+from .imported import Imported, as_call, descend
 from .leaves import layer_name, make_layer
 from .lower import Lowered, UnsupportedOperators, lower, operator_name
 from .operators import DRAWING, OPERATORS, dtype_of
-from .program import Call, Operation, Program, Value
+from .probing import probe, steady_seeds
+from .program import Call, Operation, Program, Sizes, Value
+from .structures import NotDescribable
 
 if TYPE_CHECKING:
     import torch
@@ -85,11 +91,52 @@ def from_torch(
         raise TypeError(
             f"jaxnn.from_torch: `module` must be a torch.nn.Module, got {type(module).__name__}"
         )
-    args = tuple(example_args) if isinstance(example_args, (tuple, list)) else (example_args,)
-    args = tuple(tensor_of(value) for value in args)
-    kwargs = {name: tensor_of(value) for name, value in (example_kwargs or {}).items()}
+    args, kwargs = example_of(module, example_args, example_kwargs)
     net = Importation(module, args, kwargs, rngs, dynamic_batch).run()
     return check_import(net, module, args, kwargs, check)
+
+
+def example_of(
+    module: torch.nn.Module, example_args: Any, example_kwargs: Mapping[str, Any] | None
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return an example as positional and keyword arguments of tensors.
+
+    Raises:
+        TypeError: if the model has no Python code, or its forward does not take them.
+    """
+    import torch
+
+    name = type(module).__name__
+    is_tuple = isinstance(example_args, (tuple, list)) and not hasattr(example_args, "_fields")
+    args = tuple(tensor_of(v) for v in (example_args if is_tuple else (example_args,)))
+    kwargs = {name: tensor_of(value) for name, value in (example_kwargs or {}).items()}
+    for path, part in module.named_modules():
+        place = f"its part {path}" if path else "it"
+        if isinstance(part, torch.jit.ScriptModule):
+            raise TypeError(
+                f"jaxnn.from_torch: {name} cannot be imported: {place} is a TorchScript module, "
+                "whose Python code is not there; import the module that it was scripted from, and "
+                "load its state dict"
+            )
+        if ".quantized" in type(part).__module__:
+            raise TypeError(
+                f"jaxnn.from_torch: {name} cannot be imported: {place} is quantized "
+                f"({type(part).__name__}); import the model of floating-point layers, and quantize "
+                "in JAX"
+            )
+    if any(isinstance(v, torch.nn.utils.rnn.PackedSequence) for v in (*args, *kwargs.values())):
+        raise TypeError(
+            f"jaxnn.from_torch: an argument of {name} is a PackedSequence; pass the padded tensor, "
+            "and pack it inside of the model or give jaxnn's layer `lengths`"
+        )
+    try:
+        inspect.signature(module.forward).bind(*args, **kwargs)
+    except TypeError as error:
+        raise TypeError(
+            f"jaxnn.from_torch: the example does not fit {name}.forward"
+            f"{inspect.signature(module.forward)}: {error}"
+        ) from None
+    return args, kwargs
 
 
 def imported_torch() -> Any:
@@ -121,22 +168,33 @@ class Importation:
     ) -> None:
         self.model, self.args, self.kwargs = model, args, kwargs
         self.rngs, self.dynamic_batch = rngs, dynamic_batch
+        self.name = type(model).__name__
         self.paths = _names(model)
         self.tied = _tied(model)
         self.programs: dict[bool, dict[str, tuple[Program, ...]] | str] = {}
         self.known: dict[str, Program] = {}
         self.constants: dict[str, Any] = {}
+        self.sizes: dict[str, Sizes] = {}
+        self.notes: list[str] = []
+        # By mode, whether each layer is in training mode: as `train` leaves it, and when called.
+        self.modes: dict[bool, dict[str, bool]] = {}
+        self.called: dict[bool, dict[str, bool]] = {}
 
     def run(self) -> nnx.Module:
         """Return the model as a tree of NNX modules."""
+        refuse_hooks_of_gradients(self.model)
         if layer_name(self.model) is not None:
             return self._made()
         was = [(m, m.training) for m in self.model.modules()]
-        failures = {}
+        failures: dict[bool, Exception] = {}
         try:
             for training in (False, True):
-                self.model.train(training)
+                set_mode(self.model, training)
+                self.model_mode = training
+                self.modes[training] = {n: m.training for n, m in self.model.named_modules()}
                 try:
+                    found = probe(self.model, (self.args, self.kwargs), _has_wide_integers())
+                    self.notes += [f"{self.name}: {note}" for note in found]
                     lowered = self._lowered()
                 except UnsupportedOperators:
                     raise
@@ -148,15 +206,30 @@ class Importation:
         finally:
             for module, training in was:
                 module.training = training
+        self._refuse(failures)
+        self._warn()
+        return self._made()
+
+    def _refuse(self, failures: dict[bool, Exception]) -> None:
+        """Raise what keeps the model from being imported in the mode it is in, or in both."""
+        refused = failures.get(self.model.training)
+        if isinstance(refused, Refused):
+            raise Refused(f"jaxnn.from_torch: {self.name}: {refused}") from refused
         if len(failures) == 2:
             first = failures[False]
             if isinstance(first, NotDescribable):
                 raise first
             raise ValueError(
-                f"jaxnn.from_torch: torch.export cannot capture {type(self.model).__name__}: "
-                f"{_reason(first)}"
+                f"jaxnn.from_torch: torch.export cannot capture {self.name}: {_reason(first)}"
             ) from first
-        return self._made()
+        for training, error in failures.items():
+            if isinstance(error, Refused):
+                mode = "training" if training else "evaluation"
+                self.notes.append(f"{self.name} has no {mode} mode: {error}")
+
+    def _warn(self) -> None:
+        for note in dict.fromkeys(self.notes):
+            warnings.warn(f"jaxnn.from_torch: {note}", stacklevel=4)
 
     def _made(self) -> nnx.Module:
         result = self._make("", self.model)
@@ -164,8 +237,57 @@ class Importation:
         if self.tied:
             self._tie(result)
         self._load(result)
+        self._note_switched(result)
         self._set_modes(result)
+        self._try(result)
         return result
+
+    def _try(self, result: Any) -> None:
+        """Trace the net on the example in both modes, so that what cannot run is said now."""
+        mode = self.model.training
+        for training in (True, False):
+            if isinstance(self.programs.get(training), str):
+                continue
+            reason = self._reason_not_to_run(result, training)
+            if reason is None:
+                continue
+            name = "training" if training else "evaluation"
+            text = f"{self.name} cannot run in {name} mode: {reason}"
+            if training == mode or not isinstance(result, Imported):
+                raise NotImplementedError(f"jaxnn.from_torch: {text}")
+            setattr(result, "_training" if training else "_evaluation", reason)
+            warnings.warn(f"jaxnn.from_torch: {text}", stacklevel=5)
+
+    def _reason_not_to_run(self, result: Any, training: bool) -> str | None:
+        net = nnx.view(
+            result, deterministic=not training, use_running_average=not training,
+            raise_if_not_found=False,
+        )  # fmt: skip
+        graph, state = nnx.split(net)
+        args, kwargs = as_call((self.args, self.kwargs))
+        arrays, tree = jax.tree.flatten((args, kwargs))
+        leaves = [leaf for leaf in arrays if isinstance(leaf, jax.Array)]
+
+        def run(state: Any, leaves: list[Any]) -> Any:
+            given = iter(leaves)
+            values = [next(given) if isinstance(leaf, jax.Array) else leaf for leaf in arrays]
+            args, kwargs = jax.tree.unflatten(tree, values)
+            if _accepts_rngs(type(result)):  # type: ignore[arg-type]
+                kwargs = {**kwargs, "rngs": jax.random.key(0)}
+            found = nnx.merge(graph, state)(*args, **kwargs)
+            return [leaf for leaf in jax.tree.leaves(found) if isinstance(leaf, jax.Array)]
+
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                jax.eval_shape(run, state, leaves)
+        except Exception as error:
+            where = "; ".join(getattr(error, "__notes__", [])[:1])
+            reason = _reason(error, 2)
+            if isinstance(error, _NEEDS_VALUES):
+                reason = "a size or a branch depends on a tensor's values, which a program has not"
+            return f"{reason}{f' ({where})' if where else ''}"
+        return None
 
     # --- capturing ------------------------------------------------------------------------------
 
@@ -176,6 +298,8 @@ class Importation:
             if "data-dependent" not in str(error):
                 raise
             captured = self._capture_as_decided(error)
+        self.notes += [f"{self.name}: {note}" for note in captured.notes]
+        self.called[self.model_mode] = captured.modes
         return lower(captured, self.paths, OPERATORS)
 
     def _capture_as_decided(self, reason: Exception) -> Captured:
@@ -183,26 +307,33 @@ class Importation:
         try:
             decisions = decide(self.model, self.args, self.kwargs)
             captured = self._capture(decisions)
+        except Refused:
+            raise
         except Exception:
             raise reason from None
         lines = ", ".join(decisions.lines)
-        warnings.warn(
-            f"jaxnn.from_torch: {type(self.model).__name__} branches on the values of tensors, at "
-            f"{lines}; the imported model always takes the branches that the example takes",
-            stacklevel=5,
+        self.notes.append(
+            f"{self.name} branches on the values of tensors, at {lines}; the imported model always "
+            "takes the branches that the example takes"
         )
         return captured
 
     def _capture(self, decisions: Decisions | None = None) -> Captured:
         """Capture with a batch that may differ, else as the example is."""
-        if not self.dynamic_batch:
-            return self._capture_as(self.args, self.kwargs, False, decisions)
-        try:
-            return self._capture_as(*self._doubled(), True, decisions)
-        except (NotDescribable, MemoryError):
-            raise
-        except Exception:
-            return self._capture_as(self.args, self.kwargs, False, decisions)
+        if self.dynamic_batch:
+            # A batch of one would be fixed where a kernel treats it apart, so two come first.
+            example, doubled = (self.args, self.kwargs), self._doubled()
+            ways = [(doubled, True), (example, True), (doubled, False)]
+            for (args, kwargs), size_one in ways[doubled[0] is self.args :]:
+                try:
+                    captured = self._capture_as(args, kwargs, True, decisions, size_one)
+                except (NotDescribable, Refused, MemoryError):
+                    raise
+                except Exception:
+                    continue
+                if is_valid_for(captured, *example):
+                    return captured
+        return self._capture_as(self.args, self.kwargs, False, decisions)
 
     def _capture_as(
         self,
@@ -210,13 +341,16 @@ class Importation:
         kwargs: Mapping[str, Any],
         dynamic: bool,
         decisions: Decisions | None,
+        size_one: bool = False,
     ) -> Captured:
         def is_leaf(module: torch.nn.Module) -> bool:
             return layer_name(module) is not None
 
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), steady_seeds():
             warnings.simplefilter("ignore")
-            return _decomposed(capture(self.model, args, kwargs, is_leaf, dynamic, decisions))
+            return _decomposed(
+                capture(self.model, args, kwargs, is_leaf, dynamic, decisions, size_one)
+            )
 
     def _doubled(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the example with a batch of two for one of one, which the exporter would fix."""
@@ -239,6 +373,7 @@ class Importation:
     def _keep(self, training: bool, lowered: Lowered) -> None:
         """Keep the programs; equal ones, of both modes or of blocks that repeat, are one object."""
         self.constants |= lowered.constants
+        self.sizes |= lowered.sizes
         self.programs[training] = {
             path: tuple(self.known.setdefault(repr(body), Program(body)) for body in bodies)
             for path, bodies in lowered.bodies.items()
@@ -259,6 +394,9 @@ class Importation:
             rngs=self.rngs if self._draws(path) else None,
         )  # fmt: skip
         imported.state_version = module._version
+        imported._own_modes = own_modes(module)
+        if path and path in self.sizes:
+            imported._sizes = self.sizes[path]
         self._add_state(path, module, imported)
         for child_name, child in module._modules.items():
             child_path = f"{path}.{child_name}" if path else child_name
@@ -380,6 +518,25 @@ class Importation:
                 if isinstance(vars(node).get(flag), bool):
                     setattr(node, flag, not module.training)
 
+    def _note_switched(self, result: Any) -> None:
+        """Note the layers that forward itself puts into another mode than `train` does."""
+        switched = {
+            path: mode
+            for training, called in self.called.items()
+            for path, mode in called.items()
+            if mode != self.modes[training].get(path, mode)
+        }
+        if not switched or not isinstance(result, Imported):
+            return
+        modes = {path: modes for path, *modes in result._own_modes}
+        for path in switched:
+            given = [
+                not self.called.get(training, {}).get(path, self.modes[training][path])
+                for training in (True, False)
+            ]
+            modes[path] = given
+        result._own_modes = tuple((path, bool(a), bool(b)) for path, (a, b) in modes.items())
+
     def _variants(self, training: bool, path: str) -> Any:
         programs = self.programs[training]
         return programs if isinstance(programs, str) else programs.get(path, ())
@@ -391,6 +548,45 @@ class Importation:
             for program in _as_tuple(self._variants(mode, path))
             for step in program.body.steps
         )
+
+
+def set_mode(module: torch.nn.Module, training: bool) -> None:
+    """Call the module's own `train` or `eval`."""
+    if training:
+        module.train()
+    else:
+        module.eval()
+
+
+def own_modes(module: torch.nn.Module) -> tuple[tuple[str, bool, bool], ...]:
+    """Return the parts that a module's own `train` gives another mode than the one asked for.
+
+    Each with whether it evaluates in training and in evaluation mode; parts before wholes.
+    """
+    import torch
+
+    plain = torch.nn.Module
+    kind, own = type(module), vars(module).keys() & {"train", "eval"}
+    if kind.train is plain.train and kind.eval is plain.eval and not own:
+        return ()
+    was = [(part, part.training) for part in module.modules()]
+    try:
+        given = {}
+        for training in (True, False):
+            set_mode(module, training)
+            given[training] = {path: part.training for path, part in module.named_modules()}
+    finally:
+        for part, training in was:
+            part.training = training
+    return tuple(
+        (path, not given[True][path], not given[False][path])
+        for path in reversed(given[True])
+        if (given[True][path], given[False][path]) != (True, False)
+    )
+
+
+def _has_wide_integers() -> bool:
+    return bool(jax.config.read("jax_enable_x64"))
 
 
 def _as_tuple(variants: Any) -> tuple[Program, ...]:
@@ -424,10 +620,18 @@ def _decomposed(captured: Captured) -> Captured:
     return captured
 
 
-def _reason(error: Exception) -> str:
+_NEEDS_VALUES = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerIntegerConversionError,
+    jax.errors.NonConcreteBooleanIndexError,
+)
+
+
+def _reason(error: Exception, lines: int = 6) -> str:
     text = str(error).strip() or type(error).__name__
-    lines = [line for line in text.splitlines() if line.strip()]
-    return f"{type(error).__name__}: " + " ".join(lines[:6])[:600]
+    written = [line for line in text.splitlines() if line.strip()]
+    return f"{type(error).__name__}: " + " ".join(written[:lines])[:600]
 
 
 def _tensors(model: torch.nn.Module) -> list[tuple[str, torch.Tensor]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import namedtuple
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
 from typing import Any
@@ -15,18 +15,112 @@ from flax import nnx
 
 from ...modules._module import Module, RandomSource, fork_stream, key_from, keys_for_parts
 from ...modules.container import _accepts_rngs
+from .guards import Guard
 from .operators import DRAWING, OPERATORS, dtype_of
 from .program import (
     Body,
     Call,
+    Custom,
+    Opaque,
     Operation,
     Program,
+    Sizes,
     State,
     Structure,
     Value,
     leaves,
     rebuild,
 )
+
+Pass = Callable[[Sequence[Any], Sequence[Any]], tuple[Any, ...]]
+
+
+def with_gradient(
+    forward: Pass, backward: Pass, saved: Sequence[int], outputs: Sequence[int]
+) -> Pass:
+    """Return `forward` with a gradient of its own.
+
+    Args:
+        forward: a function of inputs and of arrays or sizes beside them, which have no gradient.
+        backward: a function of the gradients of some results, by torch's convention, and of what
+            is saved, that returns those of the inputs, None for none.
+        saved: the places, among inputs, what is beside them and results, of what is saved.
+        outputs: the places of the results whose gradients `backward` takes.
+    """
+
+    def called(inputs: Sequence[Any], beside: Sequence[Any]) -> tuple[Any, ...]:
+        is_array = [hasattr(value, "shape") for value in beside]
+        arrays = tuple(value for value, array in zip(beside, is_array, strict=True) if array)
+        # Sizes are static: they are no arguments of what is differentiated.
+        sizes = {
+            len(inputs) + at: value
+            for at, (value, array) in enumerate(zip(beside, is_array, strict=True))
+            if not array
+        }
+
+        def everything(arrays: Sequence[Any]) -> tuple[Any, ...]:
+            left = iter(arrays)
+            return tuple(
+                next(left) if array else value
+                for value, array in zip(beside, is_array, strict=True)
+            )
+
+        def run(inputs: Any, arrays: Any) -> Any:
+            return forward(inputs, everything(arrays))
+
+        def saving(inputs: Any, arrays: Any) -> Any:
+            results = run(inputs, arrays)
+            known = (*inputs, *everything(arrays), *results)
+            return results, [known[at] for at in saved if at not in sizes]
+
+        def differentiated(kept: Any, cotangents: Any) -> Any:
+            left = iter(kept)
+            given = [sizes[at] if at in sizes else next(left) for at in saved]
+            found = backward([_as_in_torch(cotangents[at]) for at in outputs], given)
+            return tuple(None if g is None else _as_in_torch(g) for g in found), None
+
+        function = jax.custom_vjp(run)
+        function.defvjp(saving, differentiated)
+        results: tuple[Any, ...] = function(tuple(inputs), arrays)
+        return results
+
+    return called
+
+
+def customised(step: Custom, inputs: Sequence[Any], captured: Sequence[Any]) -> tuple[Any, ...]:
+    """Return the results of a Function, whose gradient is that of its own backward pass."""
+    function = with_gradient(
+        partial(_pass, step.forward), partial(_pass, step.backward), step.saved, step.outputs
+    )
+    return function(inputs, captured)
+
+
+def _as_in_torch(gradient: jax.Array) -> jax.Array:
+    """Return a gradient by torch's convention, of JAX's, or the other way round."""
+    return gradient.conj() if jnp.iscomplexobj(gradient) else gradient
+
+
+def bind_pass(body: Body, inputs: Sequence[Any], captured: Sequence[Any]) -> dict[str, Any]:
+    """Return what one pass of a Function is given, under the names of its program."""
+    names = [item.structure.name for item in body.inputs]
+    return dict(zip((*names, *body.captured), (*inputs, *captured), strict=True))
+
+
+def _pass(body: Body, inputs: Sequence[Any], captured: Sequence[Any]) -> tuple[Any, ...]:
+    """Run one pass of a Function."""
+    values = bind_pass(body, inputs, captured)
+
+    def read(leaf: Any) -> Any:
+        if isinstance(leaf, Value):
+            return values[leaf.name]
+        return jnp.asarray(np.array(leaf.values, dtype_of(leaf.dtype)))
+
+    for step in body.steps:
+        assert isinstance(step, Operation)
+        arguments = {name: rebuild(value, read) for name, value in step.arguments}
+        values[step.result] = OPERATORS[step.operator](**arguments)
+    result: tuple[Any, ...] = rebuild(body.output, read)
+    return result
 
 
 class Record(dict[str, Any]):
@@ -67,7 +161,27 @@ jax.tree_util.register_pytree_with_keys(
 )
 
 
-class Imported(Module):
+class WithOwnModes(Module):
+    """A module whose original has a `train` of its own, which some parts do not follow."""
+
+    _own_modes: tuple[tuple[str, bool, bool], ...]
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        # Whoever sets the mode of a tree, `train()` or `nnx.view`, does it parts first.
+        if name == "deterministic" and vars(self).get("_own_modes"):
+            self._follow(value)
+
+    def _follow(self, evaluation: bool) -> None:
+        """Give each part the mode that the original's own `train` gives it."""
+        for path, training, evaluating in self._own_modes:
+            node = descend(self, path)
+            for flag in ("deterministic", "use_running_average"):
+                if isinstance(vars(node).get(flag), bool):
+                    vars(node)[flag] = evaluating if evaluation else training
+
+
+class Imported(WithOwnModes):
     """A module imported from PyTorch: its parts under their names, and its forward pass as data.
 
     It is called as the original is, in the mode (`train()`, `eval()`) that it is in. Batches of
@@ -107,6 +221,8 @@ class Imported(Module):
         self._evaluation = evaluation
         self._tied: tuple[tuple[str, str], ...] = ()
         self._state_keys: tuple[str, ...] = ()
+        self._own_modes = ()
+        self._sizes = Sizes()
         self.state_version = 1
         self._stream = nnx.data(fork_stream(source, rngs, "dropout"))
         self.deterministic = False
@@ -119,7 +235,11 @@ class Imported(Module):
                 f"{self._source} uses values that only the module around it has "
                 f"({', '.join(body.captured)}), so it runs as a part of that alone"
             )
-        with tied_in_place(self):
+        values: dict[str, Any] = {}
+        bind(self._source, body, args, kwargs, values)
+        check_sizes(self._source, self._sizes.shapes, self._sizes.guards, values)
+        # Operands of unlike dtypes meet as they do in the original.
+        with tied_in_place(self), jax.numpy_dtype_promotion("standard"):
             return self._run(body, args, kwargs, (), keys_for_parts(rngs))[0]
 
     def _body(self, variant: int) -> Body:
@@ -157,9 +277,16 @@ class Imported(Module):
                 arguments = {name: rebuild(value, read) for name, value in step.arguments}
                 if step.operator in DRAWING:
                     arguments["draw"] = partial(self._draw_key, rngs)
-                values[step.result] = OPERATORS[step.operator](**arguments)
+                try:
+                    values[step.result] = OPERATORS[step.operator](**arguments)
+                except Exception as error:
+                    error.add_note(f"{step.operator}, which the model calls at {step.source}")
+                    raise
             elif isinstance(step, Call):
                 self._call(step, values, read, rngs)
+            elif isinstance(step, Custom):
+                given, captured = rebuild(step.inputs, read), rebuild(step.captured, read)
+                values.update(zip(step.results, customised(step, given, captured), strict=True))
             else:
                 variable = descend(self, step.path)
                 variable[...] = rebuild(step.value, read).astype(variable.dtype)
@@ -179,7 +306,11 @@ class Imported(Module):
         else:
             if rngs is not None and _accepts_rngs(type(module)):  # type: ignore[arg-type]
                 kwargs["rngs"] = rngs
-            result = module(*args, **kwargs)
+            try:
+                result = module(*args, **kwargs)
+            except Exception as error:
+                error.add_note(f"the layer {step.module} of {self._source}")
+                raise
         match(step.results, result, values, step.module)
 
     def _draw_key(self, rngs: RandomSource | None) -> jax.Array:
@@ -281,8 +412,34 @@ def bind(
             f"{name} takes the arguments {known}; got {len(args)} by position, {list(kwargs)} by "
             "name"
         )
-    for array, shape in body.shapes:
+    check_sizes(name, body.shapes, body.guards, values)
+
+
+def check_sizes(
+    name: str,
+    shapes: Sequence[tuple[str, tuple[int | None, ...]]],
+    guards: Sequence[Guard],
+    values: Mapping[str, Any],
+) -> None:
+    """Refuse arrays of other sizes than those that a program holds for.
+
+    Raises:
+        ValueError: naming the condition, and the line that asks for it.
+    """
+    for array, shape in shapes:
         _check_input(name, array, values[array], shape)
+    for guard in guards:
+        if not guard.holds(values):
+            sizes = ", ".join(
+                f"{array}: {tuple(values[array].shape)}"
+                for array, _ in shapes
+                if f"{array}.shape" in guard.text
+            )
+            raise ValueError(
+                f"{name}: the model was imported for sizes with {guard.text}, which it asks for at "
+                f"{guard.line or 'no line of its own'}; got {sizes}: import it again with an "
+                "example of these sizes"
+            )
 
 
 def _check_input(name: str, array: str, value: Any, shape: tuple[int | None, ...]) -> None:
@@ -307,6 +464,12 @@ def match(structure: Any, given: Any, values: dict[str, Any], where: str) -> Non
         if given is None or isinstance(given, (str, dict, list, tuple)):
             raise ValueError(f"{where} must be an array, got {type(given).__name__}")
         values[structure.name] = given if isinstance(given, int) else jnp.asarray(given)
+    elif isinstance(structure, Opaque):
+        if given != structure:
+            raise ValueError(
+                f"{where} was a {structure.name} at the import, which the call changes or takes "
+                "arrays from; only the module around it can give that: call the model as a whole"
+            )
     elif isinstance(structure, Structure):
         for name, item in structure.fields:
             match(item, _member(given, name, where), values, f"{where}[{name!r}]")
@@ -343,6 +506,8 @@ def _same(structure: Any, given: Any) -> bool:
 def _briefly(value: Any) -> str:
     if hasattr(value, "shape"):
         return f"an array of shape {tuple(value.shape)}"
+    if isinstance(value, (tuple, list)):
+        return f"one of {len(value)}"
     return repr(value) if isinstance(value, (int, float, str, type(None))) else type(value).__name__
 
 
@@ -360,6 +525,19 @@ def realise(structure: Any) -> Any:
     if isinstance(structure, list):
         return [realise(item) for item in structure]
     return structure
+
+
+def as_call(call: tuple[tuple[Any, ...], Mapping[str, Any]]) -> tuple[Any, dict[str, Any]]:
+    """Return a call of the original as one of the import: arrays for tensors, and records."""
+    from ..checkpoint import as_numpy
+    from .structures import describe
+
+    tensors: list[Any] = []
+    structure = describe((call[0], dict(call[1])), tensors, [])
+    args, kwargs = realise(
+        rebuild(structure, lambda v: jnp.asarray(as_numpy(tensors[int(v.name)].detach())))
+    )
+    return args, kwargs
 
 
 @cache

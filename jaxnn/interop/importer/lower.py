@@ -8,14 +8,20 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .capture import Captured, RecordedCall
+from .capture import Captured
+from .gradients import CustomGradient, Refused
+from .guards import Guard, guards_of, renamed
+from .marks import RecordedCall
+from .operators import DRAWING
 from .program import (
     Assign,
     Body,
     Call,
+    Custom,
     Input,
     Literal,
     Operation,
+    Sizes,
     State,
     Step,
     Value,
@@ -62,15 +68,36 @@ class Frame:
     items: list[Any] = field(default_factory=list)
     outputs: dict[str, Any] = field(default_factory=dict)
     parent: Frame | None = None
+    mark: torch.fx.Node | None = None
     assigned: list[tuple[str, torch.fx.Node]] = field(default_factory=list)
 
     def inside(self) -> Iterator[torch.fx.Node]:
-        """Yield the nodes in this frame and in those within it."""
+        """Yield the nodes in this frame and in those within it, whose marks use their arguments."""
         for item in self.items:
-            if isinstance(item, Frame):
+            if isinstance(item, (Frame, Region)):
+                if isinstance(item, Frame) and item.mark is not None:
+                    yield item.mark
                 yield from item.inside()
             else:
                 yield item
+
+
+@dataclass
+class Region:
+    """A Function's forward and backward pass, or a hook's backward pass, in a call's nodes."""
+
+    record: CustomGradient
+    inputs: list[torch.fx.Node]
+    forward: list[torch.fx.Node] = field(default_factory=list)
+    outputs: list[torch.fx.Node] = field(default_factory=list)
+    stand_ins: list[torch.fx.Node] = field(default_factory=list)
+    backward: list[torch.fx.Node] = field(default_factory=list)
+    gradients: list[torch.fx.Node] = field(default_factory=list)
+
+    def inside(self) -> Iterator[torch.fx.Node]:
+        """Yield the nodes of both."""
+        yield from self.forward
+        yield from self.backward
 
 
 @dataclass
@@ -80,10 +107,12 @@ class Lowered:
     Attributes:
         bodies: the programs of each module that has one, in the order of its calls.
         constants: arrays that are too large for the programs, by path.
+        sizes: those of the first call of each module.
     """
 
     bodies: dict[str, list[Body]]
     constants: dict[str, Any]
+    sizes: dict[str, Sizes] = field(default_factory=dict)
 
 
 def lower(captured: Captured, paths: Mapping[str, list[str]], known: Iterable[str]) -> Lowered:
@@ -107,7 +136,11 @@ class _Lowering:
         self.constants: dict[str, Any] = {}
         self.bodies: dict[str, list[Body]] = {}
         self.where: dict[torch.fx.Node, Frame] = {}
+        self.assigned: list[tuple[str, torch.fx.Node]] = []
         self.unsupported: dict[str, str] = {}
+        self.sizes: dict[str, Sizes] = {}
+        self.guards = guards_of(captured.program, captured.origins)
+        self.order = {node: at for at, node in enumerate(self.graph.nodes)}
 
     def run(self) -> Lowered:
         self._note_state()
@@ -116,43 +149,128 @@ class _Lowering:
         self._body(root)
         if self.unsupported:
             raise UnsupportedOperators(self.unsupported)
-        return Lowered(self.bodies, self.constants)
+        return Lowered(self.bodies, self.constants, self.sizes)
 
     # --- frames ---------------------------------------------------------------------------------
 
     def _frames(self) -> tuple[Frame, torch.fx.Node]:
         """Sort the nodes into calls, by the marks."""
-        root = frame = Frame(self.captured.records[0], "", {})
-        without_gradient = 0
+        self.root = self.frame = Frame(self.captured.records[0], "", {})
+        # The Functions that the present node is in, and which of their passes that is.
+        self.regions: list[Region] = []
+        self.into: list[torch.fx.Node] | None = None
+        without_gradient = False
         for node in self.graph.nodes:
             if node.op == "output":
-                return root, node
+                return self.root, node
             if node.op != "call_function":
                 continue
             name = operator_name(node)
             if name == "mark":
                 text = str(node.args[0])
-                if text in ("no_grad", "grad"):
-                    without_gradient += 1 if text == "no_grad" else -1
-                    continue
-                kind, key = text.split()
-                record = self.captured.records[int(key)]
-                if kind == "exit":
-                    frame.outputs = _marked(node)
-                    frame = frame.parent or root
-                elif frame is root and not record.module:
-                    root.inputs = _marked(node)
+                if text.startswith("grad "):
+                    without_gradient = text == "grad 0"
+                elif text.startswith("assign "):
+                    self.assigned.append((text.removeprefix("assign "), _tensors_of(node)[0]))
+                elif text.split(maxsplit=1)[0] in ("enter", "exit"):
+                    self._at_call(node, *text.split())
                 else:
-                    inner = Frame(record, record.module, _marked(node), parent=frame)
-                    frame.items.append(inner)
-                    frame = inner
+                    self._at_function(node, *text.split())
                 continue
-            if name in _WITHOUT_EFFECT:
+            if name in _WITHOUT_EFFECT or name == "stand_in":
                 continue
-            node.meta["jaxnn_no_grad"] = without_gradient > 0
-            frame.items.append(node)
-            self.where[node] = frame
+            node.meta["jaxnn_no_grad"] = without_gradient
+            if self.into is None:
+                self.frame.items.append(node)
+            elif name == "call":
+                raise self._calls_a_module(str(node.args[0]))
+            else:
+                self.into.append(node)
+            if self._is_kept():
+                self.where[node] = self.frame
         raise AssertionError("a graph has an output")
+
+    def _is_kept(self) -> bool:
+        """Whether the nodes that are read now are a part of any program.
+
+        The gradients of a Function within another are not, nor is a hook that was removed.
+        """
+        if not self.regions:
+            return True
+        outer = self.regions[0]
+        return not outer.record.is_removed and any(
+            self.into is part for part in (outer.forward, outer.backward)
+        )
+
+    def _at_call(self, node: torch.fx.Node, kind: str, key: str) -> None:
+        """Begin or end the call of a module."""
+        record = self.captured.records[int(key)]
+        if self.regions:
+            raise self._calls_a_module(key)
+        if kind == "exit":
+            self.frame.outputs = _marked(node)
+            self.frame = self.frame.parent or self.root
+        elif self.frame is self.root and not record.module:
+            self.root.inputs = _marked(node)
+        else:
+            inner = Frame(record, record.module, _marked(node), [], {}, self.frame, node)
+            self.where[node] = self.frame
+            self.frame.items.append(inner)
+            self.frame = inner
+
+    def _calls_a_module(self, key: str) -> Refused:
+        function, module = self.regions[0].record, self.captured.records[int(key)].module
+        return Refused(
+            f"the Function {function.name}, called at {function.line}, calls the module {module}, "
+            "whose parameters then have no gradient by JAX's rules; call the module outside of the "
+            "Function and give it the result"
+        )
+
+    def _at_function(self, node: torch.fx.Node, kind: str, key: str) -> None:
+        """Begin or end a Function's forward or backward pass, or begin a hook's."""
+        tensors = _tensors_of(node)
+        if kind in ("begin", "hook"):
+            record = self.captured.gradients[int(key)]
+            region = Region(record, tensors)
+            if kind == "hook":
+                region.outputs = tensors
+            # What is called within another Function has no gradient but that one's.
+            if not self.regions and kind == "begin":
+                self.frame.items.append(region)
+            elif not self.regions and not record.is_removed:
+                self._place_hook(region)
+            self.regions.append(region)
+            self.into = self.regions[0].forward if len(self.regions) == 1 else self.into
+            return
+        region = self.regions[-1]
+        is_inner = len(self.regions) > 1
+        if kind == "end":
+            region.outputs = tensors
+        elif kind == "back":
+            region.stand_ins = tensors
+            self.into = region.backward
+        else:
+            region.gradients = tensors
+            self.regions.pop()
+            around = self.regions[-1] if is_inner else None
+            if around is None:
+                self.into = None
+            else:
+                self.into = around.backward if around.stand_ins else around.forward
+
+    def _place_hook(self, region: Region) -> None:
+        """Let a hook stand where its tensor is made: it sees the gradient of every use."""
+        tensor, record = region.inputs[0], region.record
+        frame = self.where.get(tensor)
+        if frame is not None and tensor in frame.items:
+            frame.items.insert(frame.items.index(tensor) + 1, region)
+        elif frame is None and tensor.op == "placeholder" and tensor not in self.state:
+            self.root.items.insert(0, region)
+        else:
+            raise Refused(
+                f"the hook {record.name}, registered at {record.line}, is on a parameter, or on a "
+                "result of a Function; register it on a tensor that forward computes from that"
+            )
 
     def _note_state(self) -> None:
         """Note which placeholders stand for state, and which for constants."""
@@ -192,13 +310,23 @@ class _Lowering:
         from torch.export.graph_signature import OutputKind
 
         specs = self.captured.program.graph_signature.output_specs
-        for node, spec in zip(output.args[0], specs, strict=True):  # type: ignore[arg-type]
-            if spec.kind is OutputKind.BUFFER_MUTATION:
-                path = str(spec.target).removeprefix("model.")
-                frame = self.where.get(node, root)
-                while frame.parent is not None and not _below(frame.path, path):
-                    frame = frame.parent
-                frame.assigned.append((path, node))
+        changed = [
+            (str(spec.target).removeprefix("model."), node)
+            for node, spec in zip(output.args[0], specs, strict=True)  # type: ignore[arg-type]
+            if spec.kind is OutputKind.BUFFER_MUTATION
+        ]
+        for path, node in [*changed, *self.assigned]:
+            layer = path.rpartition(".")[0]
+            if layer in self.captured.modes:
+                raise Refused(
+                    f"forward changes the buffer {path} of a layer that updates it itself, at "
+                    f"{_line(node)}; give the layer the value by its own options, or reset it "
+                    "outside of forward"
+                )
+            frame = self.where.get(node, root)
+            while frame.parent is not None and not _below(frame.path, path):
+                frame = frame.parent
+            frame.assigned.append((path, node))
 
     # --- bodies ---------------------------------------------------------------------------------
 
@@ -207,7 +335,12 @@ class _Lowering:
         writer = _Writer(self, frame)
         steps: list[Step] = []
         for item in frame.items:
-            steps += writer.call(item) if isinstance(item, Frame) else writer.step(item)
+            if isinstance(item, Frame):
+                steps += writer.call(item)
+            elif isinstance(item, Region):
+                steps += writer.function(item)
+            else:
+                steps += writer.step(item)
         steps += [
             Assign(_relative(frame.path, path), writer.value(node)) for path, node in frame.assigned
         ]
@@ -219,8 +352,10 @@ class _Lowering:
             steps=tuple(steps),
             output=output,
             extra=tuple(writer.names[node] for node in extra),
-            shapes=tuple(writer.shapes()) if not frame.path else (),
+            shapes=tuple(writer.shapes()) if frame.parent is None else (),
+            guards=writer.guards() if frame.parent is None else (),
         )
+        self.sizes.setdefault(frame.path, Sizes(tuple(writer.shapes()), writer.guards()))
         bodies = self.bodies.setdefault(frame.path, [])
         if body not in bodies:
             bodies.append(body)
@@ -229,17 +364,21 @@ class _Lowering:
     def _extra(self, frame: Frame) -> list[torch.fx.Node]:
         """Return the nodes of a call that are used after it, but are no result of it."""
         inside, given = list(frame.inside()), set(frame.outputs.values())
-        within, wanted = set(inside), set()
-        above = frame.parent
-        while above is not None:
-            wanted |= {*above.outputs.values(), *(node for _, node in above.assigned)}
-            above = above.parent
+        used = self.used_beyond(inside, frame.parent)
+        return [node for node in used if node not in given and not _is_size(node)]
 
-        def is_used_later(node: torch.fx.Node) -> bool:
+    def used_beyond(self, inside: list[torch.fx.Node], frame: Frame | None) -> list[torch.fx.Node]:
+        """Return which of the nodes others use, or the results of `frame` and those around it."""
+        within, wanted = set(inside), set()
+        while frame is not None:
+            wanted |= {*frame.outputs.values(), *(node for _, node in frame.assigned)}
+            frame = frame.parent
+
+        def is_used(node: torch.fx.Node) -> bool:
             users = (user for user in node.users if user not in within)
             return node in wanted or any(user in self.where for user in users)
 
-        return [n for n in inside if n not in given and not _is_size(n) and is_used_later(n)]
+        return [node for node in inside if is_used(node)]
 
 
 class _Writer:
@@ -270,9 +409,25 @@ class _Writer:
 
     def shapes(self) -> Iterator[tuple[str, tuple[int | None, ...]]]:
         for index, node in self.frame.inputs.items():
+            if index not in self.input_names or isinstance(node, int) or _is_size(node):
+                continue
             value = node.meta["val"]
             shape = tuple(n if isinstance(n, int) else None for n in value.shape)
             yield self.input_names[index], shape
+
+    def guards(self) -> tuple[Guard, ...]:
+        """Return the conditions on the sizes that this call is given."""
+        if self.frame.parent is None:
+            return renamed(self.lowering.guards, lambda i, d: f"{self.input_names[i]}.shape[{d}]")
+        root = self.lowering.root.inputs
+        known: dict[str, str] = {}
+        for index, node in self.frame.inputs.items():
+            if index in self.input_names and not isinstance(node, int) and not _is_size(node):
+                for dim, size in enumerate(node.meta["val"].shape):
+                    known.setdefault(str(size), f"{self.input_names[index]}.shape[{dim}]")
+        return renamed(
+            self.lowering.guards, lambda i, d: known.get(str(root[i].meta["val"].shape[int(d)]))
+        )
 
     def _fresh(self, base: str) -> str:
         self.counts[base] += 1
@@ -314,8 +469,11 @@ class _Writer:
                     return State(_relative(self.frame.path, path))
         if _is_size(node):
             return self._size(node)
-        # Of the module around: passed beside the arguments.
-        self.names[node] = self._fresh(_base(node))
+        return self._capture(node)
+
+    def _capture(self, node: torch.fx.Node) -> Value:
+        """Let the module around pass a value beside the arguments."""
+        self.names[node] = self._fresh("given")
         self.captured.append(node)
         return Value(self.names[node])
 
@@ -429,11 +587,113 @@ class _Writer:
         )  # fmt: skip
         return [*self._take_pending(), call]
 
+    def function(self, region: Region) -> list[Step]:
+        """Return the step that calls a Function, or passes a tensor on that has a hook."""
+        named = list(zip(region.record.names, region.inputs, strict=True))
+        forward = _FunctionWriter(self.lowering, self.frame, named)
+        steps = [step for node in region.forward for step in forward.step(node)]
+        used = self.lowering.used_beyond(region.forward, self.frame)
+        results = list(region.outputs)
+        results += [node for node in used if node not in results and not _is_size(node)]
+        output = tuple(forward.value(node) for node in results)
+        gradients_of = [("gradient", node) for node in region.stand_ins]
+        backward = _FunctionWriter(self.lowering, self.frame, gradients_of, forward.names)
+        undone = [step for node in region.backward for step in backward.step(node)]
+        record = region.record
+        for step in (*steps, *undone):
+            if isinstance(step, Operation) and step.operator in DRAWING:
+                raise Refused(
+                    f"the Function {record.name}, called at {record.line}, draws random numbers "
+                    f"({step.operator}); draw them outside of it, and give them to it"
+                )
+        gradients = tuple(
+            None if place is None else backward.value(region.gradients[place])
+            for place in record.gradients
+        )
+        for node in backward.captured:
+            if node not in results and node not in region.inputs:
+                forward.value(node)  # of the surroundings
+                if node not in forward.captured:
+                    forward.captured.append(node)
+        candidates = [*region.inputs, *forward.captured, *results]
+        given = tuple(self.value(node) for node in region.inputs)
+        captured = tuple(self.value(node) for node in forward.captured)
+        self._are_known(region, forward.captured)
+        names = []
+        for node in results:
+            self.names[node] = self._fresh(_base(node))
+            names.append(self.names[node])
+        custom = Custom(
+            record.name, tuple(names), given, captured,
+            forward.body(tuple(steps), output), backward.body(tuple(undone), gradients),
+            record.outputs, tuple(candidates.index(node) for node in backward.captured),
+            record.line,
+        )  # fmt: skip
+        return [*self._take_pending(), custom]
+
+    def _are_known(self, region: Region, nodes: list[torch.fx.Node]) -> None:
+        """Check that a hook uses nothing that is computed after its tensor."""
+        order = self.lowering.order
+        latest = max((order[node] for node in region.inputs), default=0)
+        is_hook = region.inputs == region.outputs
+        for node in nodes:
+            if is_hook and node in self.lowering.where and order[node] > latest:
+                raise Refused(
+                    f"the hook {region.record.name}, registered at {region.record.line}, uses what "
+                    f"is computed after the tensor it is on, at {_line(node)}; compute it before"
+                )
+
     def _path(self, module: str) -> str:
         """Return a path from here to a module, which may have one of its other names below."""
         names = self.lowering.paths.get(module, [module])
         below = [name for name in names if _below(self.frame.path, name)]
         return _relative(self.frame.path, below[0] if below else module)
+
+
+class _FunctionWriter(_Writer):
+    """Writes one pass of a Function, to which everything is given: it has no state."""
+
+    def __init__(
+        self,
+        lowering: _Lowering,
+        around: Frame,
+        inputs: list[tuple[str, torch.fx.Node]],
+        known: Mapping[torch.fx.Node, str] | None = None,
+    ) -> None:
+        self.known = known or {}
+        arguments = {
+            name if name not in dict(inputs[:i]) else f"{name}_{i}": (Value(str(i)), "positional")
+            for i, (name, _) in enumerate(inputs)
+        }
+        record = RecordedCall(around.path, (), {}, arguments)
+        nodes = {str(i): node for i, (_, node) in enumerate(inputs)}
+        super().__init__(lowering, Frame(record, around.path, nodes))
+
+    def _capture(self, node: torch.fx.Node) -> Value:
+        self.names[node] = self._fresh(self.known.get(node, _base(node)))
+        self.captured.append(node)
+        return Value(self.names[node])
+
+    def _node(self, node: torch.fx.Node) -> Any:
+        lowering = self.lowering
+        if node in self.names:
+            return Value(self.names[node])
+        if node in lowering.literals:
+            return lowering.literals[node]
+        if _is_size(node):
+            return self._size(node)
+        return self._capture(node)
+
+    def body(self, steps: tuple[Step, ...], output: tuple[Any, ...]) -> Body:
+        """Return the program of this pass."""
+        inputs = tuple(self.inputs(self.frame.record.arguments))
+        captured = tuple(self.names[node] for node in self.captured)
+        return Body(inputs, captured, steps, output, ())
+
+
+def _tensors_of(node: torch.fx.Node) -> list[torch.fx.Node]:
+    """Return the tensors that a mark names."""
+    return list(node.args[1])  # type: ignore[arg-type]
 
 
 def _marked(node: torch.fx.Node) -> dict[str, Any]:

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from .guards import Guard
+
 
 @dataclass(frozen=True)
 class Value:
@@ -27,6 +29,20 @@ class Literal:
 
     values: Any
     dtype: str
+
+
+@dataclass(frozen=True)
+class Opaque:
+    """An object among the arguments or results of a part that its caller cannot give or read.
+
+    What a module takes from it, or leaves in it, crosses the boundary beside the arguments and
+    results, as `Body.captured` and `Body.extra`.
+
+    Attributes:
+        name: the name of its class.
+    """
+
+    name: str
 
 
 @dataclass(frozen=True)
@@ -75,7 +91,34 @@ class Assign:
     value: Any
 
 
-Step = Operation | Call | Assign
+@dataclass(frozen=True)
+class Custom:
+    """`results = function(*inputs)`, with a gradient of its own.
+
+    Attributes:
+        name: of the original Function or hook.
+        results: what the forward pass gives.
+        inputs: what it has gradients for.
+        captured: what it uses beside them, without gradients.
+        forward: its inputs and captured arrays are those above, its output is a tuple.
+        backward: from the gradients of some results to those of the inputs, None for none; what it
+            captures is saved.
+        outputs: the places of the results whose gradients `backward` takes.
+        saved: the places, among inputs, captured arrays and results, of what is saved.
+    """
+
+    name: str
+    results: tuple[str, ...]
+    inputs: tuple[Any, ...]
+    captured: tuple[Any, ...]
+    forward: Body
+    backward: Body
+    outputs: tuple[int, ...]
+    saved: tuple[int, ...]
+    source: str = field(default="", compare=False, repr=False)
+
+
+Step = Operation | Call | Assign | Custom
 
 
 @dataclass(frozen=True)
@@ -107,6 +150,7 @@ class Body:
         extra: names of values that the caller uses beside the result.
         shapes: of each array among the inputs its captured shape, None for a dimension that may
             differ.
+        guards: the conditions on these dimensions.
     """
 
     inputs: tuple[Input, ...]
@@ -115,6 +159,28 @@ class Body:
     output: Any
     extra: tuple[str, ...]
     shapes: tuple[tuple[str, tuple[int | None, ...]], ...] = ()
+    guards: tuple[Guard, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Sizes:
+    """What a part is called with by the model around it: other sizes are not its program's.
+
+    It is compared by identity, which NNX does at every call.
+
+    Attributes:
+        shapes: as in `Body`.
+        guards: as in `Body`.
+    """
+
+    shapes: tuple[tuple[str, tuple[int | None, ...]], ...] = ()
+    guards: tuple[Guard, ...] = ()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Sizes:
+        return self
+
+    def __copy__(self) -> Sizes:
+        return self
 
 
 class Program:

@@ -16,8 +16,10 @@ from ..importer.program import (
     Assign,
     Body,
     Call,
+    Custom,
     Input,
     Literal,
+    Opaque,
     Operation,
     State,
     Structure,
@@ -105,6 +107,7 @@ class Writer:
         state_kind: what is known of a parameter or buffer, by its path below the module.
         called: the program that a part of the model has, by the part and the variant.
         call_names: what the results of calls are called, by the attribute called.
+        function: the name of a function with a gradient of its own, in the file.
     """
 
     def __init__(
@@ -115,9 +118,11 @@ class Writer:
         state_kind: Callable[[str], Kind | None],
         called: Callable[[Node, int], Body],
         call_names: Mapping[str, list[str]],
+        function: Callable[[Custom], str],
     ) -> None:
         self.body, self.node = body, node
         self.kinds, self.state_kind, self.called = kinds, state_kind, called
+        self.function = function
         self.call_names = {name: list(names) for name, names in call_names.items()}
         self.lines: list[str] = []
         self.codes: dict[str, Code] = {}
@@ -141,6 +146,7 @@ class Writer:
     def write(self) -> Method:
         """Return the method."""
         self._bind_inputs()
+        self._require()
         for at, item in enumerate(self.items):
             self.at = at
             self._write(item)
@@ -328,7 +334,7 @@ class Writer:
             return sequence([self.code(item) for item in value], "[]")
         if isinstance(value, Structure):
             return self._structure(value)
-        return constant(value)
+        return constant(None if isinstance(value, Opaque) else value)
 
     def _choice(self, value: Choice) -> Code:
         self.uses_mode = True
@@ -361,6 +367,16 @@ class Writer:
             self._hold(name, name)
         for item in given:
             self._bind(_argument(item), item.structure)
+
+    def _require(self) -> None:
+        """Refuse what the program does not hold for."""
+        for guard in self.body.guards:
+            condition = re.sub(
+                r"(\w+)\.shape", lambda match: f"{self.codes[match[1]].text}.shape", guard.text
+            )
+            place = re.sub(r'File ".*/|"', "", guard.line)
+            told = constant(f"{guard.text} ({place})" if place else guard.text)
+            self.lines += laid_out(f"ported.require({condition}, {told.text})", INDENT)
 
     def _hold(self, name: str, variable: str) -> None:
         self.held[variable] = name
@@ -457,6 +473,8 @@ class Writer:
         step = item.step
         if item.targets or isinstance(step, Assign):
             return None
+        if isinstance(step, Custom):
+            return None
         result = Value(step.result) if isinstance(step, Operation) else step.results
         if not isinstance(result, Value) or (isinstance(step, Call) and step.extra):
             return None
@@ -488,6 +506,9 @@ class Writer:
             return spelled(self, step.operator, step.arguments)
         if isinstance(step, Call):
             return self._call(step)
+        if isinstance(step, Custom):
+            given = [self.code(value) for value in (*step.inputs, *step.captured)]
+            return call(self.function(step), *given)
         if not step.path:
             return self._output(*step.value)
         return self.code(step.value)
@@ -512,6 +533,11 @@ class Writer:
                 target = self._target(structure)
             else:
                 target = self._named(step.result)
+            self.lines += laid_out(f"{target} = {code.text}", INDENT)
+            return
+        if isinstance(step, Custom):
+            values = tuple(map(Value, step.results))
+            target = self._target(values if len(values) > 1 else values[0])
             self.lines += laid_out(f"{target} = {code.text}", INDENT)
             return
         results = step.results
@@ -654,19 +680,26 @@ def _names_in(step: Any) -> list[str]:
         structure: Any = tuple(value for _, value in step.arguments)
     elif isinstance(step, Call):
         structure = (step.args, tuple(value for _, value in step.kwargs), step.captured)
+    elif isinstance(step, Custom):
+        structure = (step.inputs, step.captured)
     else:
         structure = step.value if isinstance(step, Assign) else step
     return [leaf.name for leaf in leaves(structure) if isinstance(leaf, Value)]
 
 
+_PARTS = ("arguments", "args", "kwargs", "value", "inputs", "captured")
+
+
 def _states_in(step: Any) -> list[str]:
-    parts = [getattr(step, name, ()) for name in ("arguments", "args", "kwargs", "value")]
+    parts = [getattr(step, name, ()) for name in _PARTS]
     return [leaf.path for leaf in leaves(tuple(parts)) if isinstance(leaf, State)]
 
 
 def _results(step: Any) -> list[str]:
     if isinstance(step, Operation):
         return [step.result]
+    if isinstance(step, Custom):
+        return list(step.results)
     return [*(leaf.name for leaf in leaves(step.results)), *step.extra]
 
 

@@ -12,6 +12,7 @@ from ..importer.program import (
     Assign,
     Body,
     Call,
+    Custom,
     Literal,
     Operation,
     State,
@@ -155,9 +156,20 @@ class _Merge:
             self._rename(training.results, evaluation.results)
             self._rename(tuple(map(Value, training.extra)), tuple(map(Value, evaluation.extra)))
             return replace(training, **merged)
+        if isinstance(training, Custom):
+            return self._custom(training, evaluation)
         if training.path != evaluation.path:
             raise Different
         return Assign(training.path, self._value(training.value, evaluation.value))
+
+    def _custom(self, training: Custom, evaluation: Custom) -> Custom:
+        names = ("name", "forward", "backward", "outputs", "saved")
+        if any(getattr(training, name) != getattr(evaluation, name) for name in names):
+            raise Different
+        inputs = self._value(training.inputs, evaluation.inputs)
+        captured = self._value(training.captured, evaluation.captured)
+        self._rename(tuple(map(Value, training.results)), tuple(map(Value, evaluation.results)))
+        return replace(training, inputs=inputs, captured=captured)
 
     def _rename(self, training: Any, evaluation: Any) -> None:
         ours, theirs = leaves(training), leaves(evaluation)
@@ -238,4 +250,7 @@ def substituted(step: Any, same: Mapping[str, Any]) -> Any:
         kwargs = tuple((name, rebuild(value, leaf)) for name, value in step.kwargs)
         args, captured = rebuild(step.args, leaf), rebuild(step.captured, leaf)
         return replace(step, args=args, kwargs=kwargs, captured=captured)
+    if isinstance(step, Custom):
+        inputs, captured = rebuild(step.inputs, leaf), rebuild(step.captured, leaf)
+        return replace(step, inputs=inputs, captured=captured)
     return replace(step, value=rebuild(step.value, leaf))

@@ -26,6 +26,7 @@ from safetensors.numpy import load_file, save_file
 from ...modules._module import NonPersistent, RandomSource
 from ..checkpoint import as_numpy
 from ..importer.imported import Record, descend
+from ..importer.structures import copied_call
 from ..proof.calls import Call, widened
 from ..proof.copies import LARGEST_IN_FLOAT64, copied
 from ..proof.differences import Difference, difference, gradient_floor, is_rounding, map_leaves
@@ -94,7 +95,8 @@ def record(
         kwargs: those by name, and the constants that the port contains.
         mode: "evaluation" or "training".
     """
-    call = Call.of(args, kwargs)
+    # A tensor that is given twice has a gradient for each place.
+    call = Call.of(*copied_call(args, kwargs))
     in_float64: dict[str, Any] = {}
     floats = [p for p in model.parameters() if p.is_floating_point() or p.is_complex()]
     narrow = any(widened(p).dtype != p.dtype for p in floats)

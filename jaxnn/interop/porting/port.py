@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from ..checkpoint import as_numpy
-from ..importer.from_torch import Importation, imported_torch, tensor_of
+from ..importer.from_torch import Importation, example_of, imported_torch
 from ..importer.program import Body, leaves
 from ..proof.differences import map_leaves
 from ..proof.evidence import Check, check_import, evidence
@@ -90,9 +90,7 @@ def port(
         raise TypeError(f"port: `module` must be a torch.nn.Module, got {type(module).__name__}")
     folder = Path(folder)
     check_folder(folder, force)
-    args = tuple(example_args) if isinstance(example_args, (tuple, list)) else (example_args,)
-    args = tuple(tensor_of(value) for value in args)
-    kwargs = {name: tensor_of(value) for name, value in (example_kwargs or {}).items()}
+    args, kwargs = example_of(module, example_args, example_kwargs)
     tensors = [*module.parameters(), *module.buffers(), *args, *kwargs.values()]
     is_wide = any(getattr(tensor, "dtype", None) == torch.float64 for tensor in tensors)
     with jax.enable_x64(is_wide or jax.config.read("jax_enable_x64")):

@@ -8,15 +8,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
 from ..importer import imported
 from ..importer.from_torch import Importation
 from ..importer.imported import Imported, descend
-from ..importer.program import Body, Structure
+from ..importer.program import Body, Custom, Structure
 from .classes import Constructor, Definition, definitions_of, list_argument, sequential_arguments
-from .code import constant
+from .code import RESERVED, constant, is_name
 from .forward import Method, Writer
 from .hints import names_of_calls
 from .layout import laid_out
@@ -90,17 +91,28 @@ def _kind_of(value: Any) -> Kind | None:
 @contextmanager
 def _noted(seen: list[tuple[Body, dict[str, Any]]]) -> Iterator[None]:
     """Keep the values of every program that runs."""
-    original = imported.bind
+    original, of_pass, custom = imported.bind, imported.bind_pass, imported.customised
 
     def bind(name: str, body: Body, args: Any, kwargs: Any, values: dict[str, Any]) -> None:
         seen.append((body, values))
         original(name, body, args, kwargs, values)
 
+    def bind_pass(body: Body, inputs: Any, captured: Any) -> dict[str, Any]:
+        values = of_pass(body, inputs, captured)
+        seen.append((body, values))
+        return values
+
+    def customised(step: Custom, inputs: Any, captured: Any) -> tuple[Any, ...]:
+        results = custom(step, inputs, captured)
+        saved = [(*inputs, *captured, *results)[at] for at in step.saved]
+        imported._pass(step.backward, [jnp.ones_like(results[at]) for at in step.outputs], saved)
+        return results
+
     try:
-        imported.bind = bind
+        imported.bind, imported.bind_pass, imported.customised = bind, bind_pass, customised
         yield
     finally:
-        imported.bind = original
+        imported.bind, imported.bind_pass, imported.customised = original, of_pass, custom
 
 
 # --- the file -----------------------------------------------------------------------------------
@@ -121,10 +133,13 @@ class _File:
         self.importer, self.root, self.net, self.observed = importer, root, net, observed
         self.mode = EVALUATION
         self.tuples: dict[str, tuple[str, ...]] = {}
+        self.functions: dict[str, tuple[str, list[str]]] = {}
 
     def text(self, definitions: list[Definition]) -> str:
+        self.taken = {definition.name for definition in definitions}
         classes = [self._class(definition) for definition in definitions]
-        code = "\n\n\n".join("\n".join(lines) for lines in [*classes, self._make()])
+        functions = [lines for _, lines in self.functions.values()]
+        code = "\n\n\n".join("\n".join(lines) for lines in [*functions, *classes, self._make()])
         tuples = [
             line
             for name, fields in self.tuples.items()
@@ -155,7 +170,35 @@ class _File:
             kinds |= self.observed.get(id(one), {})
         calls = names_of_calls(type(self.importer.model.get_submodule(node.path)))
         written = bodies[0] if body is None else body
-        return Writer(written, node, kinds, self._state_kind(node), self._called, calls)
+        state_kind = self._state_kind(node)
+        return Writer(written, node, kinds, state_kind, self._called, calls, self._function)
+
+    def _function(self, step: Custom) -> str:
+        """Return the name of a function with a gradient of its own, written once."""
+        key = repr((step.forward, step.backward, step.saved, step.outputs))
+        if key not in self.functions:
+            base = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", step.name).lower()
+            taken = RESERVED | self.taken | {name for name, _ in self.functions.values()}
+            names = [base, *(f"{base}_{count}" for count in range(2, 10_000))]
+            name = next(n for n in names if n not in taken and is_name(n))
+            lines: list[str] = []
+            for suffix, body in (("forward", step.forward), ("backward", step.backward)):
+                node = Node("", "class")
+                kinds = self.observed.get(id(body), {})
+                method = Writer(
+                    body, node, kinds, lambda path: None, self._called, {}, self._function
+                ).write()
+                lines += laid_out(f"def {name}_{suffix}({', '.join(method.parameters)}):")
+                lines += [line.removeprefix("    ") for line in method.lines]
+                lines += ["", ""]
+            options = (
+                f"inputs={len(step.inputs)}, saved={_places(step.saved)}, "
+                f"outputs={_places(step.outputs)}"
+            )
+            passes = f"{name}_forward, {name}_backward"
+            lines += laid_out(f"{name} = ported.function({passes}, {options})")
+            self.functions[key] = name, lines
+        return self.functions[key][0]
 
     def _head(self, code: str, has_tuples: bool) -> str:
         name = type(self.importer.model).__name__
@@ -203,7 +246,7 @@ class _File:
         has_mode = any(_has_mode(forward) for forward in forwards)
         draws = any(method.draws for forward in forwards for method in _methods(forward))
         base = f"jaxnn.{node.base or 'Module'}"
-        if has_mode or draws:
+        if has_mode or draws or (node.own_modes and not node.base):
             base = "ported.Module"
         origin = "" if node.origin.startswith("__") else f" of {node.origin}"
         lines = [f"class {definition.name}({base}):", f'    """{node.name}{origin}."""']
@@ -235,6 +278,9 @@ class _File:
         for at, variable in enumerate(node.state):
             code = constructor.variable("", nodes, at)
             body += laid_out(_assigned(variable.name, code.text), 8)
+        if node.own_modes:
+            modes = ", ".join(repr(mode).replace("'", '"') for mode in node.own_modes)
+            body += laid_out(f"self._own_modes = ({modes},)", 8)
         if node is self.root and self.importer.tied:
             pairs = ", ".join(
                 f"{constant(alias).text}: {constant(first).text}"
@@ -402,6 +448,10 @@ def _with_rngs(parameters: list[str], node: Node) -> list[str]:
 
 def _signature(name: str, parameters: list[str]) -> list[str]:
     return laid_out(f"def {name}({', '.join(parameters)}):", 4)
+
+
+def _places(places: tuple[int, ...]) -> str:
+    return repr(tuple(places))
 
 
 def _assigned(name: str, text: str) -> str:

@@ -13,7 +13,7 @@ from flax import nnx
 import jaxnn
 
 from ..checkpoint import as_numpy
-from ..importer.from_torch import Importation
+from ..importer.from_torch import Importation, own_modes
 from ..importer.leaves import OPTIONS, layer_name, make_layer, options_by_name
 from ..importer.operators import DRAWING, dtype_of
 from ..importer.program import Call, Operation, Program
@@ -63,6 +63,7 @@ class Node:
         evaluation: those in evaluation mode.
         definition: the class that it is an instance of, once that is known.
         arguments: what it is constructed with, once that is known.
+        own_modes: of a class with a `train` of its own, the parts that do not follow the mode.
         same: of a second name of a module, the node of its first.
     """
 
@@ -82,6 +83,7 @@ class Node:
     evaluation: Programs | str = ()
     definition: Any = None
     arguments: dict[str, Any] = field(default_factory=dict)
+    own_modes: tuple[tuple[str, bool, bool], ...] = ()
     same: Node | None = None
 
     @property
@@ -128,6 +130,7 @@ def _node(
         for child_name, child in module._modules.items()
     }
     node.state = tuple(_variables(importer, path, module))
+    node.own_modes = own_modes(module)
     exact = {
         torch.nn.ModuleList: "list", torch.nn.ModuleDict: "dict",
         torch.nn.ParameterList: "parameters", torch.nn.ParameterDict: "named parameters",

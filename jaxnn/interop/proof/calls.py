@@ -11,9 +11,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from ..checkpoint import as_numpy, as_tensor
-from ..importer.capture import _described, _given
 from ..importer.imported import Imported, bind, realise
 from ..importer.program import Body, Value, rebuild
+from ..importer.structures import described_call, given_call
 
 if TYPE_CHECKING:
     import torch
@@ -49,7 +49,7 @@ class Call:
         """Return a call; arrays of JAX and NumPy among the arguments become tensors."""
         args = args if isinstance(args, tuple) else (args,)
         args, options = _with_tensors(args), _with_tensors(dict(kwargs or {}))
-        structure, named, found, _ = _described(args, options)
+        structure, named, found, _ = described_call(args, options)
         distinct = list({id(tensor): tensor for tensor in found}.values())
         position = {id(tensor): index for index, tensor in enumerate(distinct)}
         places = tuple(position[id(tensor)] for tensor in found)
@@ -61,7 +61,7 @@ class Call:
         def chosen(value: Value) -> Any:
             return tensors[self.places[int(value.name)]]
 
-        args, kwargs = _given(self.args, self.structure, self.kwargs, self.named, chosen)
+        args, kwargs = given_call(self.args, self.structure, self.kwargs, self.named, chosen)
         return tuple(args), kwargs
 
     def in_jax(self, arrays: Sequence[jax.Array]) -> tuple[tuple[Any, ...], dict[str, Any]]:

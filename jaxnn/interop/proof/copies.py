@@ -16,6 +16,7 @@ import numpy as np
 from flax import nnx
 
 from ..importer.imported import Imported
+from ..importer.probing import steady_seeds
 from ..importer.program import Operation, Program
 from .calls import Call, widened
 from .differences import Difference, is_rounding
@@ -72,7 +73,8 @@ def of_model(model: torch.nn.Module, call: Call, training: bool | None = None) -
     """
 
     def run() -> Outcome:
-        return of_torch(twin(model, training), call)
+        with steady_seeds():  # as in the capture, which freezes what is not torch's
+            return of_torch(twin(model, training), call)
 
     outcome = run()
     # The importer lets a branch on a single random number go one way.

@@ -13,7 +13,8 @@ import numpy as np
 from flax import nnx
 
 from ..checkpoint import as_numpy
-from ..importer.capture import _coins_that_never_drop, _reads
+from ..importer.decisions import coins_that_never_drop
+from ..importer.decisions import reads as noted_reads
 from ..state_dict import named_entries
 from .calls import Call
 from .differences import Difference, difference, gradient_floor, leaves_of
@@ -136,7 +137,7 @@ def of_torch(model: torch.nn.Module, call: Call, *, gradients: bool = True) -> O
         return value
 
     with torch.inference_mode(False), torch.enable_grad(), fixed_in_torch() as drawn:
-        with _reads(note):
+        with noted_reads(note):
             result = model(*args, **kwargs)
         outputs = leaves_of(result)
         found: dict[str, np.ndarray] | None = None
@@ -163,7 +164,7 @@ def of_torch(model: torch.nn.Module, call: Call, *, gradients: bool = True) -> O
 
 def with_steady_coins(run: Callable[[], Outcome]) -> Outcome:
     """Run a model so that a branch on a single random number goes as in the import."""
-    with _coins_that_never_drop():
+    with coins_that_never_drop():
         return run()
 
 

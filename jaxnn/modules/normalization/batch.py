@@ -43,7 +43,7 @@ class _BatchNorm(NormWithStatistics):
         momentum: Any = 0.0 if self.momentum is None else self.momentum
         if updates and self.momentum is None:
             dtype = accumulation_dtype(self.running_mean.dtype)
-            momentum = 1 / (self.num_batches_tracked[...] + 1).astype(dtype)
+            momentum = 1 / (self.num_batches_tracked[...].astype(dtype) + 1)
         output, mean, var = F.batch_norm_with_stats(
             input,
             value_of(self.running_mean),
@@ -59,7 +59,10 @@ class _BatchNorm(NormWithStatistics):
             # Not `[...] =`, which asks the value for its sharding: a search of all of a trace.
             self.running_mean.set_value(mean)
             self.running_var.set_value(var)
-            self.num_batches_tracked.set_value(self.num_batches_tracked[...] + 1)
+            count = self.num_batches_tracked[...]
+            # At the end of the integers it stays, where one more would be negative.
+            is_last = count == jnp.iinfo(count.dtype).max
+            self.num_batches_tracked.set_value(count + jnp.where(is_last, 0, 1).astype(count.dtype))
         return output
 
     def _check_input(self, input: jax.Array) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from jax import lax
 
 from .... import functional as F
+from ....functional._division import divide
 from ....functional._gradients import magnitude
 from ._register import (
     aligned,
@@ -119,7 +120,7 @@ _ARITHMETIC: dict[str, Callable[..., Any]] = {
     "bitwise_right_shift": jnp.right_shift,
 }  # fmt: skip
 _DIVIDING: dict[str, Callable[..., Any]] = {
-    "atan2": jnp.arctan2, "arctan2": jnp.arctan2, "true_divide": jnp.true_divide,
+    "atan2": jnp.arctan2, "arctan2": jnp.arctan2,
     "xlogy": jax.scipy.special.xlogy, "special_xlogy": jax.scipy.special.xlogy,
 }  # fmt: skip
 _COMPARING: dict[str, Callable[..., Any]] = {
@@ -160,14 +161,14 @@ def _rsub(self: Any, other: Any, alpha: float = 1) -> jax.Array:
     return _sub(other, self, alpha)  # type: ignore[no-any-return]
 
 
-@operator("div", "divide")
+@operator("div", "divide", "true_divide")
 def _div(self: Any, other: Any, rounding_mode: str | None = None) -> jax.Array:
     x, y = aligned(self, other, floats=rounding_mode is None)
     if rounding_mode == "floor":
         return jnp.floor_divide(x, y)
     if rounding_mode == "trunc":
-        return jnp.trunc(x / y) if is_float(x) else lax.div(*jnp.broadcast_arrays(x, y))
-    return x / y
+        return jnp.trunc(divide(x, y)) if is_float(x) else lax.div(*jnp.broadcast_arrays(x, y))
+    return divide(x, y)
 
 
 @operator("pow")
@@ -228,7 +229,7 @@ def _addcmul(self: jax.Array, tensor1: Any, tensor2: Any, value: float = 1) -> j
 @operator("addcdiv")
 def _addcdiv(self: jax.Array, tensor1: Any, tensor2: Any, value: float = 1) -> jax.Array:
     x, y, z = aligned(self, tensor1, tensor2, floats=True)
-    return x + jnp.asarray(value, x.dtype) * (y / z)
+    return x + jnp.asarray(value, x.dtype) * divide(y, z)
 
 
 @operator("lerp")

@@ -242,7 +242,8 @@ def _isin(
 
 @operator("item", "_local_scalar_dense")
 def _item(self: jax.Array) -> Any:
-    return self.reshape(())
+    # A number of Python's has no gradient.
+    return lax.stop_gradient(self.reshape(()))
 
 
 @operator("fill")

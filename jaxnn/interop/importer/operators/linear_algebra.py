@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from .... import functional as F
+from ....functional._vector_norm import vector_norm
 from ._register import operator, same_rank
 
 
@@ -135,8 +136,6 @@ def _matrix_exp(self: jax.Array) -> jax.Array:
 
 @operator("cdist", "_cdist_forward")
 def _cdist(x1: jax.Array, x2: jax.Array, p: float = 2, compute_mode: Any = None) -> jax.Array:
-    from ....functional._vector_norm import vector_norm
-
     difference = x1[..., :, None, :] - x2[..., None, :, :]
     return vector_norm(difference, float(p), (difference.ndim - 1,))[..., 0]
 

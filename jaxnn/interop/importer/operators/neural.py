@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from .... import functional as F
+from ....functional._vector_norm import with_norm
 from ._register import operator
 
 Sizes = Sequence[int]
@@ -166,10 +167,7 @@ def _fused_rms_norm(
 
 @operator("_weight_norm")
 def _weight_norm(v: jax.Array, g: jax.Array, dim: int = 0) -> jax.Array:
-    from ....functional._vector_norm import vector_norm
-
-    axes = tuple(range(v.ndim)) if dim == -1 else tuple(a for a in range(v.ndim) if a != dim)
-    return v * (g / vector_norm(v, 2.0, axes))
+    return with_norm(v, g, tuple(axis for axis in range(v.ndim) if dim == -1 or axis != dim))
 
 
 @operator("_weight_norm_interface")

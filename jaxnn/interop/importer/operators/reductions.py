@@ -11,6 +11,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from .... import functional as F
+from ...._checks import accumulation_dtype
+from ....functional._vector_norm import vector_norm
 from ._register import (
     axes_of,
     default_float,
@@ -57,6 +59,8 @@ def _prod(
 def _variance(
     self: jax.Array, dim: Dim, unbiased: bool | None, correction: Any, keepdim: bool
 ) -> tuple[jax.Array, jax.Array]:
+    """Return variance and mean, of half precision in float32."""
+    self = self.astype(accumulation_dtype(self.dtype))
     axes = axes_of(dim, self.ndim)
     if correction is None:
         correction = 0 if unbiased is False else 1
@@ -77,7 +81,7 @@ def _var(
     self: jax.Array, dim: Dim = None, unbiased: bool | None = None, correction: Any = None,
     keepdim: bool = False,
 ) -> jax.Array:  # fmt: skip
-    return _variance(self, dim, unbiased, correction, keepdim)[0]
+    return _var_mean(self, dim, unbiased, correction, keepdim)[0]  # type: ignore[no-any-return]
 
 
 @operator("std")
@@ -85,7 +89,10 @@ def _std(
     self: jax.Array, dim: Dim = None, unbiased: bool | None = None, correction: Any = None,
     keepdim: bool = False,
 ) -> jax.Array:  # fmt: skip
-    variance = _variance(self, dim, unbiased, correction, keepdim)[0]
+    return _std_mean(self, dim, unbiased, correction, keepdim)[0]  # type: ignore[no-any-return]
+
+
+def _root(variance: jax.Array) -> jax.Array:
     # torch's derivative at 0 is 0, where that of the root is infinite.
     zero = variance == 0
     root = jnp.sqrt(jnp.where(zero, jnp.ones_like(variance), variance))
@@ -97,7 +104,13 @@ def _var_mean(
     self: jax.Array, dim: Dim = None, unbiased: bool | None = None, correction: Any = None,
     keepdim: bool = False,
 ) -> tuple[jax.Array, jax.Array]:  # fmt: skip
-    return _variance(self, dim, unbiased, correction, keepdim)
+    variance, mean = _variance(self, dim, unbiased, correction, keepdim)
+    return _rounded(variance, self), mean.astype(self.dtype)
+
+
+def _rounded(moment: jax.Array, self: jax.Array) -> jax.Array:
+    """Return a moment, which is real, in the precision of what it is of."""
+    return moment if jnp.iscomplexobj(self) else moment.astype(self.dtype)
 
 
 @operator("std_mean")
@@ -105,8 +118,8 @@ def _std_mean(
     self: jax.Array, dim: Dim = None, unbiased: bool | None = None, correction: Any = None,
     keepdim: bool = False,
 ) -> tuple[jax.Array, jax.Array]:  # fmt: skip
-    mean = _variance(self, dim, unbiased, correction, keepdim)[1]
-    return _std(self, dim, unbiased, correction, keepdim), mean
+    variance, mean = _variance(self, dim, unbiased, correction, keepdim)
+    return _rounded(_root(variance), self), mean.astype(self.dtype)
 
 
 @operator("amax")
@@ -194,8 +207,6 @@ def _vector_norm(
     self: jax.Array, ord: float = 2, dim: Dim = None, keepdim: bool = False,
     dtype: str | None = None,
 ) -> jax.Array:  # fmt: skip
-    from ....functional._vector_norm import vector_norm
-
     x = self if dtype is None else self.astype(dtype_of(dtype))
     axes = axes_of(dim, x.ndim)
     norm = vector_norm(x, float(ord), axes)
@@ -212,6 +223,14 @@ def _norm(
 @operator("dist")
 def _dist(self: jax.Array, other: jax.Array, p: float = 2) -> jax.Array:
     return _vector_norm(self - other, p)  # type: ignore[no-any-return]
+
+
+@operator("renorm")
+def _renorm(self: jax.Array, p: float, dim: int, maxnorm: float) -> jax.Array:
+    x = self.astype(accumulation_dtype(self.dtype))
+    norm = vector_norm(x, float(p), tuple(a for a in range(x.ndim) if a != dim % x.ndim))
+    factor = jnp.where(norm > maxnorm, maxnorm / (norm + 1e-7), jnp.ones_like(norm))
+    return (x * jnp.broadcast_to(factor, x.shape)).astype(self.dtype)
 
 
 # --- scans --------------------------------------------------------------------------------------

@@ -1,0 +1,22 @@
+"""Division in half precision."""
+
+from __future__ import annotations
+
+import jax
+
+from .._checks import accumulation_dtype
+
+
+def divide(x: jax.Array, divisor: jax.Array) -> jax.Array:
+    """Return x / divisor, of one dtype, rounded once.
+
+    XLA multiplies by the reciprocal of a divisor that is broadcast. In half precision that rounds
+    twice, and is infinite for a divisor that is small: in float16 from 1.5e-5 on.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> divide(jnp.full((2,), 1e-6, jnp.float16), jnp.array(1e-6, jnp.float16))
+        Array([1., 1.], dtype=float16)
+    """
+    wide = accumulation_dtype(x.dtype)
+    return (x.astype(wide) / divisor.astype(wide)).astype(x.dtype)

@@ -1,0 +1,322 @@
+"""The conditions on sizes that a captured program holds for, as data that needs no torch."""
+
+from __future__ import annotations
+
+import ast
+import operator
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+_SIZE = re.compile(r"L\['flat'\]\[(\d+)\]\.size\(\)\[(\d+)\]")
+
+
+@dataclass(frozen=True)
+class Guard:
+    """A condition on the sizes of a call's arrays.
+
+    Attributes:
+        text: a Python expression over `name.shape[dim]`.
+        line: the line of the model that asks for it.
+    """
+
+    text: str
+    line: str = field(default="", compare=False, repr=False)
+
+    def holds(self, arrays: Mapping[str, Any]) -> bool:
+        """Whether it holds for arrays of these names.
+
+        Raises:
+            ValueError: if a size is symbolic, and what is known of it does not decide.
+
+        Example:
+            >>> import jax.numpy as jnp
+            >>> Guard("x.shape[0] % 2 == 0").holds({"x": jnp.ones(3)})
+            False
+        """
+        sizes = {
+            f"{name}.shape[{dim}]": size
+            for name, array in arrays.items()
+            for dim, size in enumerate(getattr(array, "shape", ()))
+        }
+        try:
+            return bool(evaluated(self.text, sizes, {ast.NotEq: _differ}))
+        except Exception as error:
+            reason = str(error).partition("\n")[0]
+            raise ValueError(
+                f"whether {self.text} holds is not known for {sizes}: {reason} State it among the "
+                "constraints of the symbolic sizes"
+            ) from error
+
+
+def _differ(one: Any, other: Any) -> bool:
+    if not isinstance(one, (int, float)) or not isinstance(other, (int, float)):
+        raise ValueError("a symbolic size may be anything else")
+    return one != other
+
+
+def _max(*values: Any) -> Any:
+    return max(values)
+
+
+def _min(*values: Any) -> Any:
+    return min(values)
+
+
+_OPERATORS: dict[type[Any], Callable[..., Any]] = {
+    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul,
+    ast.Div: operator.truediv, ast.FloorDiv: operator.floordiv, ast.Mod: operator.mod,
+    ast.Pow: operator.pow, ast.USub: operator.neg, ast.UAdd: operator.pos, ast.Not: operator.not_,
+    ast.Eq: operator.eq, ast.NotEq: operator.ne, ast.Lt: operator.lt, ast.LtE: operator.le,
+    ast.Gt: operator.gt, ast.GtE: operator.ge,
+}  # fmt: skip
+_FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "max": _max, "Max": _max, "min": _min, "Min": _min, "abs": abs, "int": int, "float": float,
+    "math.floor": lambda value: int(value // 1), "math.ceil": lambda value: -int(-value // 1),
+    "math.trunc": int, "round": round, "math.sqrt": lambda value: value**0.5,
+}  # fmt: skip
+
+
+def evaluated(
+    text: str, sizes: Mapping[str, Any], compared: Mapping[type[Any], Callable[..., Any]] = {}
+) -> Any:
+    """Return the value of an expression over sizes.
+
+    Args:
+        text: arithmetic and comparisons over the names of `sizes`.
+        sizes: numbers, or symbols that know arithmetic.
+        compared: comparisons that are another function than Python's own.
+
+    Raises:
+        NotImplementedError: if it holds anything else.
+    """
+    operators = {**_OPERATORS, **compared}
+
+    def value(node: Any) -> Any:
+        written = ast.unparse(node)
+        if written in sizes:
+            return sizes[written]
+        if isinstance(node, ast.Constant):
+            return node.value
+        if isinstance(node, ast.BinOp):
+            return _OPERATORS[type(node.op)](value(node.left), value(node.right))
+        if isinstance(node, ast.UnaryOp):
+            return _OPERATORS[type(node.op)](value(node.operand))
+        if isinstance(node, ast.BoolOp):
+            parts = (value(part) for part in node.values)
+            return all(parts) if isinstance(node.op, ast.And) else any(parts)
+        if isinstance(node, ast.Compare):
+            terms = [value(node.left), *map(value, node.comparators)]
+            found = [
+                operators[type(op)](a, b)
+                for op, a, b in zip(node.ops, terms, terms[1:], strict=False)
+            ]
+            return found[0] if len(found) == 1 else all(found)
+        if isinstance(node, ast.IfExp):
+            return value(node.body if value(node.test) else node.orelse)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in _FUNCTIONS:
+            return _FUNCTIONS[ast.unparse(node.func)](*map(value, node.args))
+        raise NotImplementedError(f"{written} in the condition {text}")
+
+    return value(_parsed(text))
+
+
+@cache
+def _parsed(text: str) -> ast.expr:
+    return ast.parse(text, mode="eval").body
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a condition comes from.
+
+    Attributes:
+        line: the line of the model.
+        is_asked: whether the model's own code or a layer's asks for it, not a kernel's.
+    """
+
+    line: str = ""
+    is_asked: bool = False
+
+
+@contextmanager
+def noted_origins(origins: dict[str, Origin]) -> Iterator[None]:
+    """Note where the exporter decides each condition, by its text, while in this context."""
+    from torch.fx.experimental.symbolic_shapes import ShapeEnv
+
+    log = ShapeEnv._log_guard
+
+    def noted(self: Any, prefix: str, guard: Any, *rest: Any, **options: Any) -> Any:
+        origins.setdefault(str(guard), Origin(line_of_the_model(), _is_asked()))
+        return log(self, prefix, guard, *rest, **options)
+
+    ShapeEnv._log_guard = noted  # type: ignore[method-assign,assignment]
+    try:
+        yield
+    finally:
+        ShapeEnv._log_guard = log  # type: ignore[method-assign]
+
+
+def line_of_the_model() -> str:
+    """Return the innermost line at work that is neither torch's nor the importer's."""
+    frame: Any = sys._getframe(1)
+    while frame is not None:
+        if is_the_models(frame.f_code.co_filename):
+            return described(frame)
+        frame = frame.f_back
+    return "(a line that the exporter does not tell)"
+
+
+def is_called_by_the_model() -> bool:
+    """Whether a model's own code calls the function that asks this."""
+    return is_the_models(sys._getframe(2).f_code.co_filename)
+
+
+def described(frame: Any) -> str:
+    """Return a frame's present line, as Python's tracebacks write it."""
+    code = frame.f_code
+    return f'File "{code.co_filename}", line {frame.f_lineno}, in {code.co_name}'
+
+
+def is_the_models(file: str) -> bool:
+    """Whether a file is neither torch's nor the importer's."""
+    return not any(part in file for part in _NOT_THE_MODELS)
+
+
+def is_torchs(frame: Any) -> bool:
+    """Whether a frame runs torch's own code."""
+    module = frame.f_globals.get("__name__", "")
+    return bool(module == "torch" or module.startswith("torch."))
+
+
+def _is_asked() -> bool:
+    """Whether the Python code that compares the size is a model's or a layer's."""
+    frame: Any = sys._getframe(2)
+    while frame is not None and not frame.f_code.co_filename.endswith("/torch/__init__.py"):
+        frame = frame.f_back
+    while frame is not None and frame.f_code.co_filename.endswith("/torch/__init__.py"):
+        frame = frame.f_back
+    file = "/torch/" if frame is None else frame.f_code.co_filename
+    return "/torch/" not in file or "/torch/nn/" in file
+
+
+_NOT_THE_MODELS = (
+    "/torch/",
+    "/jaxnn/interop/",
+    "/sympy/",
+    "/opt_einsum/",
+    "/contextlib.py",
+    "<string>",
+    "<eval_",
+)
+
+
+# What a kernel asks of a size to choose its own way; what it computes is the same.
+_KERNELS_CHOICE = re.compile(r"flat\[\d+\]\.shape\[\d+\] (!= [01]|> [01]|>= [12])")
+
+
+def guards_of(program: torch.export.ExportedProgram, origins: Mapping[str, Origin]) -> list[Guard]:
+    """Return the conditions that a program was captured under, over `flat[i].shape[dim]`.
+
+    Those that follow from the equality of two sizes are left out.
+    """
+    from torch.fx.experimental.symbolic_shapes import ShapeGuardPythonPrinter
+
+    environment = _shape_environment(program)
+    if environment is None:
+        return []
+    sources = environment.var_to_sources
+    printer = ShapeGuardPythonPrinter(sources, lambda source: source.name, sources)
+    found: dict[str, Guard] = {}
+    for guard in environment.guards:
+        if guard.expr.free_symbols <= set(sources):
+            text = _SIZE.sub(r"flat[\1].shape[\2]", printer.doprint(guard.expr))
+            origin = origins.get(str(guard.expr), Origin())
+            is_choice = not origin.is_asked and _KERNELS_CHOICE.fullmatch(text)
+            # Strides and parameters do not change.
+            if "L[" not in text and not is_choice:
+                found.setdefault(text, Guard(text, origin.line))
+    found |= {guard.text: guard for guard in _bounds(environment, printer)}
+    return _without_consequences(list(found.values()))
+
+
+def _shape_environment(program: torch.export.ExportedProgram) -> Any:
+    for node in program.graph.nodes:
+        mode = getattr(node.meta.get("val"), "fake_mode", None)
+        if mode is not None and mode.shape_env is not None:
+            return mode.shape_env
+    return None
+
+
+def _bounds(environment: Any, printer: Any) -> Iterator[Guard]:
+    """Yield what the exporter takes for granted of each size: that it is neither 0 nor 1."""
+    for symbol, sources in environment.var_to_sources.items():
+        bounds = environment.var_to_range.get(symbol)
+        name = _SIZE.fullmatch(sources[0].name) if sources else None
+        if name is None or bounds is None:
+            continue
+        if bounds.lower.is_Integer and bounds.lower > 1:
+            yield Guard(f"flat[{name[1]}].shape[{name[2]}] >= {int(bounds.lower)}")
+
+
+def _without_consequences(guards: list[Guard]) -> list[Guard]:
+    """Return the guards without those that hold whenever the sizes said to be equal are equal."""
+    import sympy
+
+    equality = re.compile(r"(flat\[\d+\]\.shape\[\d+\]) == (flat\[\d+\]\.shape\[\d+\])")
+    first: dict[str, str] = {}
+
+    def root(name: str) -> str:
+        while name in first:
+            name = first[name]
+        return name
+
+    kept = []
+    for guard in guards:
+        pair = equality.fullmatch(guard.text)
+        if pair is not None:
+            kept.append(guard)
+            if root(pair[1]) != root(pair[2]):
+                first[root(pair[2])] = root(pair[1])
+    symbols: dict[str, Any] = {}
+    for guard in guards:
+        for name in re.findall(r"flat\[\d+\]\.shape\[\d+\]", guard.text):
+            symbols[name] = sympy.Symbol(root(name), nonnegative=True, integer=True)
+    seen = set()
+    for guard in guards:
+        if guard in kept:
+            continue
+        try:
+            known = evaluated(guard.text, symbols, {ast.Eq: sympy.Eq, ast.NotEq: sympy.Ne})
+        except Exception:
+            known = guard.text  # undecided
+        if known not in (True, sympy.true) and str(known) not in seen:
+            seen.add(str(known))
+            kept.append(guard)
+    return kept
+
+
+def renamed(guards: Iterable[Guard], name: Callable[[str, str], str | None]) -> tuple[Guard, ...]:
+    """Return the guards over other names, without those that have a size of no name.
+
+    Args:
+        guards: conditions over `flat[i].shape[dim]`.
+        name: what a size is called, by i and dim.
+    """
+    found = []
+    for guard in guards:
+        pairs = re.findall(r"flat\[(\d+)\]\.shape\[(\d+)\]", guard.text)
+        names = {pair: name(*pair) for pair in pairs}
+        if all(names.values()):
+            text = guard.text
+            for (i, dim), new in names.items():
+                text = text.replace(f"flat[{i}].shape[{dim}]", str(new))
+            found.append(Guard(text, guard.line))
+    return tuple(found)

@@ -1,0 +1,267 @@
+"""The marks that modules and layers leave in the graph while a model is traced.
+
+Each module says where its call begins and ends, and with what: an operator `mark` that does nothing
+stands in the graph. A layer that jaxnn has is not looked into: an operator `call` stands for it,
+whose outputs have the right shapes. So the hierarchy, the signatures and the nested results are
+those of the original, whatever the exporter does.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from .gradients import Refused
+from .guards import line_of_the_model
+from .program import Opaque, leaves, rebuild
+from .structures import (
+    among,
+    arguments_of,
+    describe,
+    described_call,
+    realised,
+    same_structure,
+)
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass
+class RecordedCall:
+    """One call of a module: where, with what, and what came back.
+
+    In `args`, `kwargs` and `results`, `Value("3")` is the third tensor and `Value("s1")` the first
+    integer that depends on a shape.
+    """
+
+    module: str
+    args: Any
+    kwargs: dict[str, Any]
+    arguments: dict[str, Any] = field(default_factory=dict)
+    results: Any = None
+
+
+@contextmanager
+def traced(
+    model: torch.nn.Module, is_leaf: Callable[[torch.nn.Module], bool], records: list[RecordedCall]
+) -> Iterator[None]:
+    """Let the modules of `model` leave marks and calls in the graph, while in this context."""
+    library = library_of_marks()
+    library.records, library.twins, library.modes = records, {}, {}
+    changed = []
+    try:
+        modules = list(_modules_to_trace(model, is_leaf))
+        library.twins |= {name: _shallow_copy(module) for name, module, leaf in modules if leaf}
+        for name, module, leaf in modules:
+            wrap = _leaf_forward if leaf else _marked_forward
+            # With its hooks, which are a part of what a call does.
+            method = "_call_impl" if _has_forward_hooks(module) else "forward"
+            changed.append((module, method, module.__dict__.get(method)))
+            module.__dict__[method] = wrap(library, name, module, getattr(module, method))
+        yield
+    finally:
+        for module, method, had in reversed(changed):
+            module.__dict__.pop(method, None)
+            if had is not None:
+                module.__dict__[method] = had
+
+
+def _has_forward_hooks(module: torch.nn.Module) -> bool:
+    return bool(module._forward_hooks or module._forward_pre_hooks)
+
+
+def _modules_to_trace(
+    model: torch.nn.Module, is_leaf: Callable[[torch.nn.Module], bool]
+) -> Iterator[tuple[str, torch.nn.Module, bool]]:
+    """Yield the modules under their first names, leaves without what is in them."""
+    seen: set[int] = set()
+
+    def walk(name: str, module: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Module, bool]]:
+        if id(module) in seen:
+            return
+        seen.add(id(module))
+        leaf = is_leaf(module)
+        yield name, module, leaf
+        if not leaf:
+            for child_name, child in module.named_children():
+                yield from walk(f"{name}.{child_name}" if name else child_name, child)
+
+    yield from walk("", model)
+
+
+def _shallow_copy(module: torch.nn.Module) -> torch.nn.Module:
+    """Return a module of the same parameters, apart from `module` in all else."""
+    twin = copy.copy(module)
+    twin.__dict__ = dict(module.__dict__)
+    for name in ("_parameters", "_buffers", "_modules"):
+        twin.__dict__[name] = dict(module.__dict__[name])
+    # Statistics that a call updates; the exporter's own tensors do not guard these.
+    buffers = {n: None if b is None else b.clone() for n, b in twin._buffers.items()}
+    twin.__dict__["_buffers"] = buffers
+    for name, child in twin._modules.items():
+        if child is not None:
+            twin._modules[name] = _shallow_copy(child)
+    return twin
+
+
+def _marked_forward(
+    library: _Library, name: str, module: torch.nn.Module, call: Callable[..., Any]
+) -> Callable[..., Any]:
+    """Return `call` of a module with marks around it."""
+    import torch
+
+    forward = module.forward
+    inner = bool(name)
+
+    def marked(*args: Any, **kwargs: Any) -> Any:
+        args, kwargs = _aliased(args, kwargs)
+        structure, named, tensors, sizes = described_call(args, kwargs, inner)
+        arguments = arguments_of(forward, structure, named)
+        record = RecordedCall(name, structure, named, arguments)
+        key = library.add(record)
+        torch.ops.jaxnn_import.mark(f"enter {key}", tensors, sizes)
+        try:
+            result = call(*args, **kwargs)
+        except BaseException:
+            torch.ops.jaxnn_import.mark(f"exit {key}", [], [])
+            raise
+        if inner:
+            _without_changed(record, forward, args, kwargs, tensors)
+        found: list[Any] = []
+        found_sizes: list[Any] = []
+        record.results = describe(result, found, found_sizes, inner)
+        torch.ops.jaxnn_import.mark(f"exit {key}", found, found_sizes)
+        return result
+
+    return marked
+
+
+def _aliased(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], Any]:
+    """Return the arguments with an alias for a tensor that is given twice.
+
+    It must be told apart inside: another call of the part may give two.
+    """
+    import torch
+
+    seen: set[int] = set()
+
+    def apart(value: Any) -> Any:
+        if not isinstance(value, torch.Tensor):
+            return value
+        twice = id(value) in seen
+        seen.add(id(value))
+        return torch.ops.aten.alias(value) if twice else value
+
+    return tuple(map(apart, args)), {name: apart(value) for name, value in kwargs.items()}
+
+
+def _without_changed(
+    record: RecordedCall,
+    forward: Callable[..., Any],
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    tensors: list[Any],
+) -> None:
+    """Make the containers that a call has changed opaque: what they hold crosses by the graph."""
+
+    def kept(value: Any, was: Any) -> Any:
+        held: list[Any] = []
+        now = describe(value, held, [], True)
+        at = [int(leaf.name) for leaf in leaves(was) if leaf.name[0] != "s"]
+        is_same = same_structure(now, was) and all(
+            tensors[i] is tensor for i, tensor in zip(at, held, strict=True)
+        )
+        return was if is_same else Opaque(type(value).__name__)
+
+    record.args = tuple(kept(*pair) for pair in zip(args, record.args, strict=True))
+    record.kwargs = {name: kept(kwargs[name], item) for name, item in record.kwargs.items()}
+    record.arguments = arguments_of(forward, record.args, record.kwargs)
+
+
+def _leaf_forward(
+    library: _Library, name: str, module: torch.nn.Module, _: Callable[..., Any]
+) -> Callable[..., Any]:
+    """Return what stands for the call of a layer that is not looked into."""
+    import torch
+
+    if type(module) is torch.nn.Identity:
+        return lambda input, *args, **kwargs: input
+
+    def called(*args: Any, **kwargs: Any) -> Any:
+        if library.modes.setdefault(name, module.training) != module.training:
+            raise Refused(
+                f"{name} is called in training and in evaluation mode by one forward pass, at "
+                f"{line_of_the_model()}; use two modules that share their parameters"
+            )
+        structure, named, tensors, sizes = described_call(args, kwargs)
+        record = RecordedCall(name, structure, named)
+        key = library.add(record)
+        flat = torch.ops.jaxnn_import.call(key, tensors, sizes)
+        result = rebuild(record.results, among(flat, ()))
+        if getattr(module, "inplace", False) and isinstance(args[0], torch.Tensor):
+            return args[0].copy_(result)
+        return realised(result)
+
+    return called
+
+
+class _Library:
+    """The operators that stand in the graph for calls of modules."""
+
+    def __init__(self) -> None:
+        import torch
+
+        self.records: list[RecordedCall] = []
+        self.twins: dict[str, torch.nn.Module] = {}
+        self.modes: dict[str, bool] = {}
+        self.library = torch.library.Library("jaxnn_import", "DEF")
+        self.library.define("mark(str key, Tensor[] tensors, SymInt[] sizes) -> ()")
+        self.library.define("call(str key, Tensor[] tensors, SymInt[] sizes) -> Tensor[]")
+        self.library.define("stand_in(Tensor of) -> Tensor")
+        self.library.define("alias(Tensor self) -> Tensor")
+        for name, function in (
+            ("mark", self._mark), ("call", self._call),
+            ("stand_in", self._copy), ("alias", self._copy),
+        ):  # fmt: skip
+            self.library.impl(name, function, "CompositeExplicitAutograd")
+            torch.library.register_fake(f"jaxnn_import::{name}", function, lib=self.library)
+            # Else the exporter would drop calls whose results are not used.
+            torch.fx.node.has_side_effect(getattr(torch.ops.jaxnn_import, name).default)
+
+    def add(self, record: RecordedCall) -> str:
+        self.records.append(record)
+        return str(len(self.records) - 1)
+
+    @staticmethod
+    def _mark(key: str, tensors: list[Any], sizes: list[Any]) -> None:
+        return None
+
+    @staticmethod
+    def _copy(tensor: Any) -> Any:
+        return tensor.clone()
+
+    def _call(self, key: str, tensors: list[Any], sizes: list[Any]) -> list[Any]:
+        import torch
+
+        record = self.records[int(key)]
+        twin = self.twins[record.module]
+
+        actual = among(tensors, sizes)
+        args = realised(rebuild(record.args, actual))
+        kwargs = {name: realised(rebuild(item, actual)) for name, item in record.kwargs.items()}
+        result = type(twin).forward(twin, *args, **kwargs)
+        found: list[torch.Tensor] = []
+        record.results = describe(result, found, [])
+        # An operator's results must not be its arguments.
+        return [tensor.clone(memory_format=torch.preserve_format) for tensor in found]
+
+
+@cache
+def library_of_marks() -> _Library:
+    """Return the operators, which are defined once."""
+    return _Library()

@@ -1,0 +1,461 @@
+"""What a forward pass depends on beside its arguments, parameters and buffers.
+
+A capture freezes it. So before the capture the model itself is run, more than once: what it keeps
+in plain attributes, draws from random numbers that are not torch's, or writes into its arguments
+shows by what is different afterwards.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .gradients import Refused
+from .guards import described, is_the_models, line_of_the_model
+from .leaves import layer_name
+from .restoring import left_as_it_was
+from .structures import copied_call, describe, named_arguments
+
+if TYPE_CHECKING:
+    import torch
+
+Call = tuple[tuple[Any, ...], dict[str, Any]]
+Key = tuple[str, str]
+
+_LARGEST = 2**31 - 1
+
+
+def probe(model: torch.nn.Module, call: Call, wide: bool) -> list[str]:
+    """Run a model in its mode, and return what its import has to warn of.
+
+    Args:
+        model: the model, which is left as it was.
+        call: the positional and keyword arguments of the example.
+        wide: whether the import has 64-bit integers.
+
+    Raises:
+        Refused: if its result depends on state that the import cannot keep.
+    """
+    tensors = [*model.parameters(), *model.buffers()]
+    if any(tensor.is_meta for tensor in tensors):
+        return []
+    try:
+        copied_call(*call)
+        with _fresh(model):
+            _run(model, call)
+    except Exception:
+        return []  # the capture says what is wrong
+    return _notes(model, call, wide)
+
+
+def _notes(model: torch.nn.Module, call: Call, wide: bool) -> list[str]:
+    accesses = _Accesses(model)
+    with _fresh(model) as restore:
+        before, given = _attributes(model), copied_call(*call)
+        unchanged = {name: p.detach().clone() for name, p in model.named_parameters()}
+        _seed()
+        drawn = _random_states()
+        with accesses.noted(), _watched(wide) as generators, _unseeded():
+            first = _run(model, given, copy=False, seed=False)
+        _refuse_changed_parameters(model, unchanged)
+        notes = _written_arguments(model, given)
+        notes += [
+            f"forward draws from a torch.Generator of its own, at {line}; the import draws from "
+            "the streams of rngs"
+            for line in dict.fromkeys(generators)
+        ]
+        if _random_states() != drawn:
+            notes.append(
+                f"forward uses Python's or NumPy's random numbers, {_line_of_draw(model, call)}; "
+                "the import always uses those that it was captured with: draw with torch instead"
+            )
+        after = _attributes(model)
+        restore()
+        second = _run(model, call)
+        settled = _attributes(model)
+    layers = {path for path, module in model.named_modules() if layer_name(module) is not None}
+    switched = [key for key in after if key[0] in layers and before.get(key) != after[key]]
+    if switched:
+        listed = ", ".join(f"{'.'.join(key)} (set at {accesses.line(key)})" for key in switched)
+        raise Refused(
+            f"forward changes options of layers, which an import reads once: {listed}; set them "
+            "outside of forward, or call the function of torch.nn.functional with them"
+        )
+    carried = [key for key in accesses.read_first(before, after) if before[key] != after[key]]
+    if not _agree(first, second):
+        raise _refusal(carried, accesses)
+    if not carried:
+        return notes
+    others = _other_values(call)
+    with suppress(_NotRun):
+        with _fresh(model) as restore:
+            _run(model, call)
+            restore()
+            follows = _tried(model, others)
+        with _fresh(model):
+            comes_first = _tried(model, others)
+        if not _agree(follows, comes_first):
+            raise _refusal(carried, accesses)
+    moving = [key for key in carried if settled[key] != after[key]]
+    return [
+        *notes,
+        *(
+            f"{'.'.join(filter(None, key))} is read and changed by forward, at "
+            f"{accesses.line(key)}; the import has it as it is now: a buffer (register_buffer) "
+            "would be kept"
+            for key in moving
+        ),
+    ]
+
+
+def _refusal(carried: list[Key], accesses: _Accesses) -> Refused:
+    if not carried:
+        return Refused(
+            "two equal calls of the model give different results: it depends on the time, or on "
+            "state outside of its parameters and buffers, which an import cannot keep; pass that "
+            "as an argument"
+        )
+    listed = ", ".join(
+        f"{'.'.join(filter(None, key))} (set at {accesses.line(key)})" for key in carried
+    )
+    return Refused(
+        f"the result depends on state that earlier calls left in plain attributes: {listed}; keep "
+        "it in a buffer (register_buffer), or pass it as an argument and return it"
+    )
+
+
+# --- running ------------------------------------------------------------------------------------
+
+
+class _NotRun(Exception):
+    """The model does not take the other values."""
+
+
+@contextmanager
+def _fresh(model: torch.nn.Module) -> Iterator[Callable[[], None]]:
+    """Let a model be run, and be as before after that; yields what restores its state alone."""
+    tensors = {id(t): t for t in [*model.parameters(), *model.buffers()]}
+    values = {key: tensor.detach().clone() for key, tensor in tensors.items()}
+    buffers = [(module._buffers, dict(module._buffers)) for module in model.modules()]
+
+    def restore() -> None:
+        for held, was in buffers:
+            held.update(was)
+        for key, tensor in tensors.items():
+            tensor.data.copy_(values[key])
+
+    with left_as_it_was(model), steady_seeds():
+        try:
+            yield restore
+        finally:
+            restore()
+
+
+@contextmanager
+def steady_seeds() -> Iterator[None]:
+    """Seed all global random numbers alike, and put them back: what is frozen is the same."""
+    import torch
+
+    python, numpys, torchs = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    _seed()
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpys)
+        torch.set_rng_state(torchs)
+
+
+def _run(
+    model: torch.nn.Module, call: Call, copy: bool = True, seed: bool = True
+) -> tuple[str, list[Any]]:
+    """Return a result's structure and tensors, the same seeds before every run."""
+    import torch
+
+    args, kwargs = copied_call(*call) if copy else call
+    if seed:
+        _seed()
+    with torch.no_grad():
+        result = model(*args, **kwargs)
+    found: list[Any] = []
+    structure = describe(result, found, found, True)
+    return repr(structure), [item.detach().clone() for item in found]
+
+
+def _seed() -> None:
+    import torch
+
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+
+
+def _tried(model: torch.nn.Module, call: Call) -> tuple[str, list[Any]]:
+    try:
+        return _run(model, call)
+    except Exception as error:
+        raise _NotRun from error
+
+
+def _agree(one: tuple[str, list[Any]], other: tuple[str, list[Any]]) -> bool:
+    import torch
+
+    if one[0] != other[0] or len(one[1]) != len(other[1]):
+        return False
+    for a, b in zip(one[1], other[1], strict=True):
+        if a.shape != b.shape or a.dtype != b.dtype:
+            return False
+        if not (a.is_floating_point() or a.is_complex()):
+            if not torch.equal(a, b):
+                return False
+            continue
+        scale = a.abs().nan_to_num(0, 0, 0).max().item() if a.numel() else 0.0
+        if not torch.allclose(a, b, rtol=1e-4, atol=1e-6 * scale, equal_nan=True):
+            return False
+    return True
+
+
+def _other_values(call: Call) -> Call:
+    """Return a call with other values of the same kind: those of the example in another order."""
+
+    def other(tensor: Any) -> Any:
+        moved = tensor.flatten().roll(1).reshape(tensor.shape)
+        return moved * 0.875 if tensor.is_floating_point() else moved
+
+    return copied_call(*call, other)
+
+
+# --- attributes ---------------------------------------------------------------------------------
+
+
+class _Accesses:
+    """Which plain attributes of its modules a model reads before it sets them, and where."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        self.paths = {id(module): path for path, module in model.named_modules()}
+        self.forwards = {path: module.forward for path, module in model.named_modules()}
+        self.first: dict[Key, str] = {}
+        self.lines: dict[Key, str] = {}
+
+    @contextmanager
+    def noted(self) -> Iterator[None]:
+        """Note the accesses to attributes of modules, while in this context."""
+        import torch
+
+        kind = torch.nn.Module
+        store = kind.__setattr__
+        paths, first, lines = self.paths, self.first, self.lines
+
+        def read(module: Any, name: str) -> Any:
+            path = paths.get(id(module))
+            if path is not None:
+                first.setdefault((path, name), "read")
+            return object.__getattribute__(module, name)
+
+        def written(module: Any, name: str, value: Any) -> None:
+            path = paths.get(id(module))
+            if path is not None:
+                first.setdefault((path, name), "write")
+                lines[path, name] = line_of_the_model()
+            store(module, name, value)
+
+        kind.__getattribute__ = read  # type: ignore[method-assign]
+        kind.__setattr__ = written  # type: ignore[method-assign,assignment]
+        try:
+            yield
+        finally:
+            del kind.__getattribute__
+            kind.__setattr__ = store  # type: ignore[method-assign]
+
+    def line(self, key: Key) -> str:
+        """Return where an attribute is set, or where the forward pass begins that changes it."""
+        code = getattr(self.forwards[key[0]], "__code__", None)
+        forward = f'File "{code.co_filename}", line {code.co_firstlineno}' if code else "forward"
+        return self.lines.get(key, forward)
+
+    def read_first(self, before: dict[Key, Any], after: dict[Key, Any]) -> list[Key]:
+        """Return the attributes that a call changes, and reads before it sets them anew."""
+        for key in {*before, *after}:
+            before.setdefault(key, None)
+            after.setdefault(key, None)
+        return [key for key in after if self.first.get(key) == "read"]
+
+
+def _attributes(model: torch.nn.Module) -> dict[Key, Any]:
+    """Return the plain attributes of all modules, as what can be compared."""
+    import torch
+
+    own = set(vars(torch.nn.Module()))
+    return {
+        (path, name): _print_of(value, set())
+        for path, module in model.named_modules()
+        for name, value in vars(module).items()
+        if name not in own
+    }
+
+
+def _print_of(value: Any, above: set[int]) -> Any:
+    """Return what is equal for equal values."""
+    import torch
+
+    if value is None or isinstance(value, (bool, int, float, complex, str, bytes)):
+        return repr(value)
+    if isinstance(value, torch.Tensor):
+        if value.is_meta:
+            return "meta", tuple(value.shape)
+        return "tensor", str(value.dtype), tuple(value.shape), _digest(value)
+    if isinstance(value, np.ndarray):
+        return "array", hashlib.sha256(value.tobytes()).digest()
+    if isinstance(value, (np.random.Generator, np.random.RandomState, random.Random)):
+        return _random_state_of(value)
+    if isinstance(value, torch.Generator):
+        return _digest(value.get_state())
+    if id(value) in above or isinstance(value, (torch.nn.Module, type)) or callable(value):
+        return id(value)
+    above = above | {id(value)}
+    if isinstance(value, Mapping):
+        return tuple((repr(name), _print_of(item, above)) for name, item in value.items())
+    if isinstance(value, (tuple, list, deque)):
+        return tuple(_print_of(item, above) for item in value)
+    if isinstance(value, (set, frozenset)):
+        return tuple(sorted(map(repr, value)))
+    if hasattr(value, "__dict__"):
+        return tuple((name, _print_of(item, above)) for name, item in vars(value).items())
+    return id(value)
+
+
+def _digest(tensor: Any) -> bytes:
+    import torch
+
+    flat = tensor.detach().to_dense().contiguous().cpu().flatten()
+    return hashlib.sha256(flat.view(torch.uint8).numpy().tobytes()).digest() if len(flat) else b""
+
+
+def _random_state_of(source: Any) -> str:
+    if isinstance(source, random.Random):
+        return repr(source.getstate())
+    state = source.bit_generator.state if isinstance(source, np.random.Generator) else None
+    return repr(state if state is not None else source.get_state(legacy=False))
+
+
+# --- arguments, random numbers, integers --------------------------------------------------------
+
+
+def _written_arguments(model: torch.nn.Module, given: Call) -> list[str]:
+    """Return a note for each argument whose tensors were written in place: they were copies."""
+    notes = []
+    for name, value in named_arguments(model.forward, *given).items():
+        tensors: list[Any] = []
+        describe(value, tensors, [], True)
+        if any(tensor._version for tensor in tensors):
+            notes.append(
+                f"forward writes into its argument {name!r}; the import computes with the new "
+                "value, and leaves the caller's array as it is: return it if it is needed"
+            )
+    return notes
+
+
+def _refuse_changed_parameters(model: torch.nn.Module, was: Mapping[str, Any]) -> None:
+    import torch
+
+    for name, parameter in model.named_parameters():
+        same = (parameter.detach() == was[name]) | (was[name] != was[name])
+        if not torch.all(same):
+            raise Refused(
+                f"forward changes the parameter {name} in place, which has no gradient that an "
+                "import could keep: compute the new value (torch.nn.utils.parametrize does), or "
+                "change it in the training step"
+            )
+
+
+def _random_states() -> tuple[str, str]:
+    return repr(random.getstate()), repr(np.random.get_state(legacy=False))
+
+
+def _line_of_draw(model: torch.nn.Module, call: Call) -> str:
+    """Return where forward draws from Python's or NumPy's global random numbers."""
+    found: list[str] = []
+    latest = ""
+
+    def place() -> Any:
+        return random.getstate()[1][-1], np.random.get_state(legacy=False)["state"]["pos"]
+
+    def traced(frame: Any, event: str, arg: Any) -> Any:
+        nonlocal latest
+        if not is_the_models(frame.f_code.co_filename) or found:
+            return None
+        if latest and place() != start:
+            found.append(latest)
+        latest = described(frame)
+        return traced
+
+    with _fresh(model):
+        args, kwargs = copied_call(*call)
+        _seed()
+        start = place()
+        sys.settrace(traced)
+        try:
+            model(*args, **kwargs)
+        finally:
+            sys.settrace(None)
+    return f"at {found[0]}" if found else "at a line not known"
+
+
+@contextmanager
+def _unseeded() -> Iterator[None]:
+    """Refuse a forward pass that seeds torch's random numbers."""
+    import torch
+
+    original = torch.manual_seed
+
+    def refused(seed: Any) -> Any:
+        raise Refused(
+            f"forward seeds torch's random numbers, at {line_of_the_model()}, and would draw "
+            "others in JAX; keep what it draws in a buffer, or give the import its key (rngs=)"
+        )
+
+    torch.manual_seed = torch.random.manual_seed = refused
+    try:
+        yield
+    finally:
+        torch.manual_seed = torch.random.manual_seed = original
+
+
+@contextmanager
+def _watched(wide: bool) -> Iterator[list[str]]:
+    """Refuse integers that leave 32 bits, where the import has no wider ones.
+
+    What is yielded lists the lines that draw from a generator of the model's own.
+    """
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            result = func(*args, **(kwargs or {}))
+            if (kwargs or {}).get("generator") is not None:
+                drawn.append(line_of_the_model())
+            if wide:
+                return result
+            if isinstance(result, torch.Tensor) and result.dtype == torch.int64:
+                is_set = "empty" not in func.__name__ and result.numel()
+                if is_set and max(result.max().item(), -result.min().item() - 1) > _LARGEST:
+                    raise Refused(
+                        f"{func} gives integers beyond 32 bits, at {line_of_the_model()}, which "
+                        "JAX has with x64 alone: import and call the model under "
+                        "jax.enable_x64(True)"
+                    )
+            return result
+
+    drawn: list[str] = []
+    with Watch():
+        yield drawn

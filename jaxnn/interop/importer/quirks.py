@@ -1,0 +1,104 @@
+"""What the exporter would lose, fix or print, kept, left open and kept quiet."""
+
+from __future__ import annotations
+
+import io
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
+from typing import Any
+
+from .guards import is_torchs
+
+
+@contextmanager
+def gradient_marks() -> Iterator[None]:
+    """Let what switches gradients off or on leave marks in the graph: the exporter forgets it."""
+    import torch
+
+    patched = []
+
+    def patch(owner: Any, name: str) -> None:
+        original = getattr(owner, name)
+        patched.append((owner, name, original))
+
+        def replaced(self: Any, *args: Any) -> Any:
+            is_the_models = _from_the_model() and torch.compiler.is_exporting()
+            result = original(self, *args)
+            if is_the_models:
+                torch.ops.jaxnn_import.mark(f"grad {int(torch.is_grad_enabled())}", [], [])
+            return result
+
+        setattr(owner, name, replaced)
+
+    try:
+        for owner in (torch.no_grad, torch.enable_grad, torch.inference_mode):
+            patch(owner, "__enter__")
+            patch(owner, "__exit__")
+        patch(torch.set_grad_enabled, "__init__")
+        patch(torch.set_grad_enabled, "__exit__")
+        yield
+    finally:
+        for owner, name, original in patched:
+            setattr(owner, name, original)
+
+
+def oblivious(yes: bool) -> Any:
+    """Let the exporter ask about sizes of 0 and 1 as about others, instead of excluding them."""
+    from torch.fx.experimental import _config
+
+    return _config.patch(backed_size_oblivious=yes)  # type: ignore[attr-defined]
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Keep the exporter's graphs and logs from the terminal: what is wrong is raised."""
+    names = [name for name in logging.root.manager.loggerDict if name.startswith("torch")]
+    loggers = [logging.getLogger(name) for name in names]
+    disabled = [logger.disabled for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.disabled = True
+        with redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        for logger, was in zip(loggers, disabled, strict=True):
+            logger.disabled = was
+
+
+@contextmanager
+def einsum_in_order() -> Iterator[None]:
+    """Multiply the operands of an einsum from left to right: a search for the best fixes sizes."""
+    import torch
+
+    settings: Any = torch.backends.opt_einsum
+    enabled = settings.enabled
+    settings.enabled = False
+    try:
+        yield
+    finally:
+        settings.enabled = enabled
+
+
+@contextmanager
+def masks_as_they_are() -> Iterator[None]:
+    """Keep torch's transformers from looking whether a mask is causal: it is applied as given."""
+    from torch.nn.modules import transformer
+
+    detect = transformer._detect_is_causal_mask
+    transformer._detect_is_causal_mask = lambda mask, is_causal=None, size=None: bool(is_causal)
+    try:
+        yield
+    finally:
+        transformer._detect_is_causal_mask = detect
+
+
+def _from_the_model() -> bool:
+    """Whether what is called comes from a model's or a layer's code, not from torch's machinery."""
+    frame = sys._getframe(2)
+    while frame is not None and frame.f_code.co_filename.endswith("utils/_contextlib.py"):
+        frame = frame.f_back  # type: ignore[assignment]
+    if frame is None:
+        return False
+    return not is_torchs(frame) or frame.f_globals.get("__name__", "").startswith("torch.nn.")
