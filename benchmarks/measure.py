@@ -168,7 +168,8 @@ def _cotangent(shape: tuple[int, ...]) -> np.ndarray:
 def _jaxnn_side(entry: Entry, layer: Called, arrays: Sequence[np.ndarray]) -> Side:
     original = layer.layer
     if entry.imported:
-        module = jaxnn.from_torch(copy.deepcopy(original), *map(torch.from_numpy, arrays))
+        given = map(torch.from_numpy, arrays)
+        module = jaxnn.from_torch(copy.deepcopy(original), *given, check=False)
         return _module_side("jaxnn", entry, module, layer.call, arrays)
     own = _seen(entry.make(_Seeded()))
     if not isinstance(own.layer, nnx.Module):

@@ -1,6 +1,7 @@
 """How far the importer reaches: ``python -m benchmarks.zoo`` imports many architectures.
 
-Of each it says, yes or no and why: whether it imports; whether its output (`eval`), its gradients
+Of each it says, yes or no and why: whether it imports, and whether the import proves itself
+(`check`), each with its seconds; whether its output (`eval`), its gradients
 and a step of SGD in training mode (`train`) are torch's; whether its weights come back into torch
 (`round trip`); and whether its port, written as a Python file, proves itself (`port`). Each runs
 in a process of its own, and what has been examined is kept in the JSON file, so that a run that
@@ -13,6 +14,7 @@ import argparse
 import copy
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -21,7 +23,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-COLUMNS = ("import", "eval", "gradient", "train", "round trip", "port")
+COLUMNS = (
+    "import",
+    "import s",
+    "check",
+    "check s",
+    "eval",
+    "gradient",
+    "train",
+    "round trip",
+    "port",
+)
 TOLERANCE = {"eval": 1e-4, "gradient": 1e-3}
 SECONDS = 900
 
@@ -105,14 +117,18 @@ def examine(name: str, with_port: bool) -> dict[str, Any]:
     _perturb(model)
     checks = _Checks(model.eval(), args, kwargs)
     steps: list[tuple[str, Callable[[], Any]]] = [
-        ("import", checks.imports), ("eval", checks.evaluates), ("gradient", checks.differentiates),
-        ("train", checks.trains), ("round trip", checks.returns),
+        ("import", checks.imports), ("check", checks.proves), ("eval", checks.evaluates),
+        ("gradient", checks.differentiates), ("train", checks.trains),
+        ("round trip", checks.returns),
     ]  # fmt: skip
     if with_port:
         steps.append(("port", checks.ports))
     for column, check in steps:
+        begun = time.perf_counter()
         try:
             result[column] = check()
+            if column in ("import", "check"):
+                result[f"{column} s"] = round(time.perf_counter() - begun, 2)
         except Exception as error:
             result[column] = False
             result.setdefault("why", f"{column}: {_told(error)}")
@@ -155,8 +171,18 @@ class _Checks:
 
         import jaxnn
 
-        self.net = jaxnn.from_torch(self.model, self.args, self.kwargs, rngs=nnx.Rngs(0))
+        self.net = jaxnn.from_torch(
+            self.model, self.args, self.kwargs, rngs=nnx.Rngs(0), check=False
+        )
         self.net.eval()
+        return True
+
+    def proves(self) -> bool:
+        """What `from_torch(check=True)` does beside, by itself so that it has its own seconds."""
+        from jaxnn.interop.proof.evidence import check_import
+
+        found = check_import(self.net, self.model, self.args, self.kwargs, True)
+        self.net = found
         return True
 
     def evaluates(self) -> float:
@@ -176,15 +202,13 @@ class _Checks:
     def differentiates(self) -> float:
         import jax
 
-        from jaxnn.interop.porting.parity import widened
-
         error = self._gradient_error()
         if error > TOLERANCE["gradient"]:
             # Where a ReLU's input is zero but for rounding, two correct programs have two
             # gradients in float32, and one in float64.
             with jax.enable_x64(True):
                 model = copy.deepcopy(self.model).double()
-                wide = _Checks(model, widened(self.args), widened(self.kwargs))
+                wide = _Checks(model, _widened(self.args), _widened(self.kwargs))
                 wide.imports()
                 error = wide._gradient_error()
         return _within("gradient", error)
@@ -265,13 +289,23 @@ class _Checks:
         import jaxnn
 
         with tempfile.TemporaryDirectory() as folder:
-            report = jaxnn.interop.port(self.model, self.args, self.kwargs, folder=folder)
+            report = jaxnn.interop.port(
+                self.model, self.args, self.kwargs, folder=folder, check=False
+            )
         if not report.ok:
             raise ValueError("the port departs")
         return True
 
     def _example(self) -> tuple[Any, Any]:
         return _as_jax(self.args), _as_jax(self.kwargs)
+
+
+def _widened(value: Any) -> Any:
+    """Nested values with their floating-point tensors in float64."""
+    from jaxnn.interop.proof.calls import widened
+    from jaxnn.interop.proof.differences import map_leaves
+
+    return map_leaves(value, widened)
 
 
 def _as_jax(value: Any) -> Any:
@@ -332,11 +366,25 @@ def _cell(value: Any) -> str:
     return "yes" if value is True else f"{value:.0e}"
 
 
-def _counts(rows: dict[str, dict[str, Any]]) -> list[str]:
+def _cells(row: dict[str, Any]) -> list[str]:
+    """The row's entries: errors by their magnitude, seconds as they are."""
     return [
-        f"{sum(row.get(c) not in (None, False) for row in rows.values())} of {len(rows)}"
+        f"{row[c]:.1f}" if c.endswith(" s") and row.get(c) is not None else _cell(row.get(c))
         for c in COLUMNS
     ]
+
+
+def _counts(rows: dict[str, dict[str, Any]]) -> list[str]:
+    return [
+        _median([row[c] for row in rows.values() if c in row])
+        if c.endswith(" s")
+        else f"{sum(row.get(c) not in (None, False) for row in rows.values())} of {len(rows)}"
+        for c in COLUMNS
+    ]
+
+
+def _median(seconds: list[float]) -> str:
+    return f"median {statistics.median(seconds):.1f}" if seconds else ""
 
 
 def table(rows: dict[str, dict[str, Any]]) -> Any:
@@ -344,7 +392,7 @@ def table(rows: dict[str, dict[str, Any]]) -> Any:
 
     result = Table("architecture", *COLUMNS, "why not")
     for name, row in rows.items():
-        result.add_row(name, *(_cell(row.get(c)) for c in COLUMNS), row.get("why", ""))
+        result.add_row(name, *_cells(row), row.get("why", ""))
     result.add_section()
     result.add_row("all", *_counts(rows))
     return result
@@ -360,7 +408,7 @@ def page(rows: dict[str, dict[str, Any]]) -> str:
     ]  # fmt: skip
     for name, row in rows.items():
         why = row.get("why", "").replace("|", "\\|").replace("\n", " ")
-        lines.append(f"| {name} | {' | '.join(_cell(row.get(c)) for c in COLUMNS)} | {why} |")
+        lines.append(f"| {name} | {' | '.join(_cells(row))} | {why} |")
     lines.append(f"| **all** | {' | '.join(_counts(rows))} | |")
     return "\n".join(lines) + "\n"
 

@@ -404,6 +404,21 @@ def test_branches_on_values_are_compared_where_they_are_those_of_the_example():
     assert len([row for row in found.rows if not row.why_not]) >= 2
 
 
+def test_offsets_stay_offsets():
+    bag = nn.EmbeddingBag(6, 3)
+    found = compared(bag, torch.tensor([1, 2, 5, 4]), torch.tensor([0, 2]))
+    assert found.ok
+    assert [row.outputs for row in found.rows] == [1] * 4
+
+
+def test_a_mode_that_the_example_cannot_be_run_in():
+    found = compared(nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3)), torch.randn(1, 3))
+    rows = {(row.mode, row.input): row for row in found.rows}
+    assert "Expected more than 1 value" in rows["training", "the example"].why_not
+    assert rows["training", "another input, (1→3, 3)"].gradients == 5
+    assert rows["training", "another input, (1→3, 3)"].buffers == 3
+
+
 # --- nothing is left behind -----------------------------------------------------------------------
 
 

@@ -112,7 +112,7 @@ def ported(tmp_path_factory) -> Any:
                     if tensor.is_floating_point() and "running_var" not in key:
                         tensor.add_(torch.randn(tensor.shape) * 0.05)
             with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-                report = port(module, *call, folder=base / name)
+                report = port(module, *call, folder=base / name, check=name == "views")
             made[name] = (module, call, base / name, report)
         return made[name]
 
@@ -296,7 +296,7 @@ def flat(value: Any) -> list[np.ndarray]:
 )
 def test_training_is_that_of_the_import(ported, name):
     module, call, folder, _ = ported(name)
-    net = jaxnn.from_torch(module, *call)
+    net = jaxnn.from_torch(module, *call, check=False)
     port = load_port(folder, rngs=nnx.Rngs(0))
     net.train()
     port.train()

@@ -175,29 +175,43 @@ def _filled(call: Call, wanted: Sequence[tuple[int, ...]], kind: str) -> Call:
 
 
 def _values(
-    tensor: torch.Tensor, shape: tuple[int, ...], kind: str, generator: torch.Generator
+    example: torch.Tensor, shape: tuple[int, ...], kind: str, generator: torch.Generator
 ) -> torch.Tensor:
-    """Return a tensor of `shape` made of the values of `tensor`."""
+    """Return a tensor of `shape` made of the values of `example`."""
     import torch
 
+    tensor = example
     for axis, size in enumerate(shape):
         index = torch.arange(size) % max(tensor.shape[axis], 1)
         tensor = tensor.index_select(axis, index)
-    if kind == "same" or not tensor.numel():
+    if not tensor.numel():
         return tensor.clone()
     is_number = tensor.is_floating_point() or tensor.is_complex()
-    if kind == "rows" or tensor.dtype == torch.bool or not bool(tensor.isfinite().all()):
-        if tensor.ndim > 1:
-            rows = torch.randint(tensor.shape[0], (tensor.shape[0],), generator=generator)
-            tensor = tensor[rows]
-    elif is_number and not bool(tensor.any()):
-        tensor = tensor + torch.randn(shape, generator=generator).to(tensor.dtype)
-    else:
+    is_whole = kind == "rows" or tensor.dtype == torch.bool or not bool(tensor.isfinite().all())
+    if kind == "elements" and not is_whole:
         picked = torch.randint(tensor.numel(), shape, generator=generator)
-        tensor = tensor.reshape(-1)[picked]
-    if is_number:
+        drawn = torch.randn(shape, generator=generator).to(tensor.dtype) if is_number else tensor
+        tensor = tensor.reshape(-1)[picked] if bool(tensor.any()) else drawn
+    elif kind != "same" and tensor.ndim > 1:
+        rows = torch.randint(tensor.shape[0], (tensor.shape[0],), generator=generator)
+        tensor = tensor[rows]
+    if kind != "same" and is_number:
         tensor = tensor * (0.5 + 0.5 * torch.rand(shape, generator=generator)).to(tensor.dtype)
+    if not is_number and tensor.dtype != torch.bool and _ascends(example):
+        return _ascending(tensor, example)
     return tensor.clone()
+
+
+def _ascends(tensor: torch.Tensor) -> bool:
+    """Whether the last axis ascends, as offsets and positions do, which mean nothing otherwise."""
+    return bool(tensor.ndim and tensor.shape[-1] > 1 and (tensor.diff(dim=-1) >= 0).all())
+
+
+def _ascending(tensor: torch.Tensor, example: torch.Tensor) -> torch.Tensor:
+    """Return the values in ascending order, with the least and the greatest of the example."""
+    tensor = tensor.sort(-1).values
+    tensor[..., 0], tensor[..., -1] = example.min(), example.max()
+    return tensor
 
 
 def free_shapes(net: nnx.Module, call: Call) -> list[Shape]:
@@ -205,6 +219,13 @@ def free_shapes(net: nnx.Module, call: Call) -> list[Shape]:
     leading: list[Shape] = [(None, *t.shape[1:]) if t.ndim else () for t in call.tensors]
     if not isinstance(net, Imported):
         return leading
+    try:
+        return _free_in_programs(net, call) or leading
+    except (TypeError, ValueError):  # it does not take its example: that is met again
+        return leading
+
+
+def _free_in_programs(net: Imported, call: Call) -> list[Shape] | None:
     arrays = call.arrays()
     args, kwargs = call.in_jax(arrays)
     found: list[Shape] | None = None
@@ -217,7 +238,7 @@ def free_shapes(net: nnx.Module, call: Call) -> list[Shape]:
             _common(both, array.shape)
             for both, array in zip(zip(*pairs, strict=True), arrays, strict=True)
         ]
-    return leading if found is None else found
+    return found
 
 
 def _shapes(

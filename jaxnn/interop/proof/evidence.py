@@ -16,7 +16,9 @@ from flax import nnx
 from rich.console import Console
 from rich.table import Table
 
+from ..importer.capture import NotDescribable
 from ..importer.imported import Imported
+from ..importer.leaves import layer_name
 from .calls import Call, free_shapes, other_calls
 from .copies import as_it_was, copied, in_mode, of_model, of_rounding, twin
 from .differences import Difference
@@ -220,7 +222,7 @@ def check_import(
         )
     if check is False:
         return net
-    found, departure = Comparing(net, module, Call.of(args, kwargs)).run()
+    found, departure = _found(net, module, args, kwargs)
     net._evidence = found  # type: ignore[attr-defined]
     if departure:
         message = (
@@ -232,6 +234,16 @@ def check_import(
             raise ImportDeparts(message, found)
         warnings.warn(message, stacklevel=3)
     return net
+
+
+def _found(
+    net: nnx.Module, module: torch.nn.Module, args: Any, kwargs: Mapping[str, Any]
+) -> tuple[Evidence, str]:
+    try:
+        example = Call.of(args, kwargs)
+    except NotDescribable as error:
+        return Evidence((), (f"nothing was compared: {error}",)), ""
+    return Comparing(net, module, example).run()
 
 
 @dataclass
@@ -282,7 +294,8 @@ class Comparing:
                 jax.enable_x64(is_wide or jax.config.read("jax_enable_x64")),
             ):
                 departure = self._compared()
-        rows = sorted(self.rows, key=lambda row: row.input != _THE_EXAMPLE)
+        inputs = list(dict.fromkeys([_THE_EXAMPLE, *(row.input for row in self.rows)]))
+        rows = sorted(self.rows, key=lambda r: (inputs.index(r.input), _MODES.index(r.mode)))
         return Evidence(tuple(rows), tuple(dict.fromkeys(self.notes))), departure
 
     def _compared(self) -> str:
@@ -292,8 +305,9 @@ class Comparing:
             self.notes.append(f"nothing was compared: the model cannot be copied: {_told(error)}")
             return ""
         try:
-            for run in self._traced_runs():
-                self._compare(run)
+            runs = self._traced_runs()
+            while runs:
+                self._compare(runs.pop(0))
         except _Departs as departure:
             run = departure.run
             return f"in {run.mode} mode, on {run.input}: {departure}"
@@ -360,11 +374,16 @@ class Comparing:
             except Exception as error:
                 told = _told(error)
                 self.rows.append(Compared(run.mode, run.input, why_not=f"the import: {told}"))
-                if not (isinstance(error, ValueError) and "cannot run in" in told):
+                is_known = isinstance(error, ValueError) and "cannot run in" in told
+                # A layer is jaxnn's own, and may take an argument in a form of its own.
+                if not is_known and layer_name(self.module) is None:
                     raise _Departs(run, f"the import raises {told}") from error
             else:
                 taken.append(run)
         runs = [*taken, *others]
+        for run in runs:
+            if not run.traced.gradients:  # as large as the parameters
+                run.wanted.gradients = None
         with ThreadPoolExecutor() as pool:
             list(pool.map(Traced.compile, {id(run.traced): run.traced for run in runs}.values()))
         return runs
@@ -417,13 +436,14 @@ class Comparing:
 
     def _telling_runs(self, name: str, calls: list[Call], example: list[_Run]) -> list[_Run]:
         """Return what the original gives on the first call that tells as much as the example."""
-        modes = [run.mode for run in example]
         runs: list[_Run] = []
         for call in calls:
             rows = len(self.rows)
-            runs = [run for run in self._runs(name, call) if run.mode in modes]
-            if len(runs) == len(example) and all(map(_tells_as_much, example, runs)):
-                return runs
+            runs = self._runs(name, call)
+            by_mode = {run.mode: run for run in runs}
+            pairs = [(run, by_mode.get(run.mode)) for run in example]
+            if all(other is not None and _tells_as_much(run, other) for run, other in pairs):
+                return runs  # in a mode, too, that the example could not be run in
             if call is not calls[-1]:
                 del self.rows[rows:]
         for run in runs:
