@@ -452,8 +452,9 @@ def _gathered(x: jax.Array, taps: _Taps, axis: int, place: _Place) -> jax.Array:
 def _weighted(x: jax.Array, weight: np.ndarray, is_there: np.ndarray, axis: int) -> jax.Array:
     """Multiply along an axis, where something is there; elsewhere it is zero."""
     if not is_there.all():
-        mask = lax.broadcast_in_dim(jnp.asarray(is_there), x.shape, (axis,))
-        x = lax.select(mask, x, lax.full_like(x, 0))
+        others = tuple(i for i in range(x.ndim) if i != axis)
+        mask = jnp.asarray(np.expand_dims(is_there, others))
+        x = jnp.where(mask, x, jnp.zeros((), x.dtype))
     return x * lax.broadcast_in_dim(jnp.asarray(weight), x.shape, (axis,))
 
 
