@@ -52,7 +52,7 @@ class Guard:
             reason = str(error).partition("\n")[0]
             raise ValueError(
                 f"whether {self.text} holds is not known for {sizes}: {reason} State it among the "
-                "constraints of the symbolic sizes"
+                "constraints of the symbolic sizes, or export for one batch (--fixed-batch)"
             ) from error
 
 
