@@ -86,8 +86,12 @@ DEPARTURES: dict[str, Rule] = {
     # In torch a running sum along the channels, which keeps what it has met.
     "CrossMapLRN2d": everything,
 }
-# Cases of nothing: no keys at all, and a softmax of one number.
-EMPTY = ("scaled_dot_product_attention/no-keys", "LogSoftmax/scalar")
+# Cases of nothing: no keys at all, a softmax of one number, a direction of zeros.
+EMPTY = (
+    "CosineSimilarity/zeros",
+    "LogSoftmax/scalar",
+    "scaled_dot_product_attention/no-keys",
+)
 # Inputs that torch makes places in its memory of, without a look at whether they are numbers.
 PLACES = ("grid", "_random_samples")
 # Infinities that cancel or not as the formula is written: NaN or an infinity, but no number.

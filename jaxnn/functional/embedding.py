@@ -394,11 +394,15 @@ def _weighed(
 ) -> Float[Array, "*ids D"]:
     """Multiply rows by their factors, in the dtype of sums; those of the padding count nothing."""
     rows = rows.astype(_accumulator(rows.dtype))
-    if factors is not None:
-        rows = rows * factors.astype(rows.dtype)[..., None]
-    if padding_idx is not None:
-        rows = jnp.where((ids != padding_idx)[..., None], rows, jnp.zeros_like(rows))
-    return rows
+    if padding_idx is None:
+        return rows if factors is None else rows * factors.astype(rows.dtype)[..., None]
+    counts = (ids != padding_idx)[..., None]
+    rows = jnp.where(counts, rows, jnp.zeros_like(rows))
+    if factors is None:
+        return rows
+    # Selected on both sides of the product, so that neither factor is in the other's gradient.
+    rows = rows * factors.astype(rows.dtype)[..., None]
+    return jnp.where(counts, rows, jnp.zeros_like(rows))
 
 
 def _mean(
