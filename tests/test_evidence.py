@@ -420,6 +420,34 @@ def test_a_mode_that_the_example_cannot_be_run_in():
     assert rows["training", "another input, (1→3, 3)"].buffers == 3
 
 
+class AsksForGradients(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(3, 3)
+
+    def forward(self, x):
+        if self.training:
+            x.requires_grad = True
+        return self.layer(x)
+
+
+def test_a_model_that_asks_for_its_inputs_gradient():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = compared(AsksForGradients(), torch.randn(2, 3))
+    assert not any("leaf" in row.why_not for row in found.rows)
+    assert all(row.outputs for row in found.rows if row.mode == "evaluation")
+
+
+@pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])
+def test_gradients_are_compared_where_none_are_recorded(context):
+    net = blocks()
+    ours = unchecked(net, torch.randn(2, 4))
+    with context():
+        found = evidence(check_import(ours, net, torch.randn(2, 4), {}, True))
+    assert [row.gradients for row in found.rows if row.gradients] == [11, 11]
+
+
 # --- nothing is left behind -----------------------------------------------------------------------
 
 

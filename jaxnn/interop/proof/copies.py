@@ -74,7 +74,12 @@ def of_model(model: torch.nn.Module, call: Call, training: bool | None = None) -
 
     def run() -> Outcome:
         with steady_seeds():  # as in the capture, which freezes what is not torch's
-            return of_torch(twin(model, training), call)
+            try:
+                return of_torch(twin(model, training), call)
+            except RuntimeError as error:
+                if "leaf variables" not in str(error):
+                    raise
+                return of_torch(twin(model, training), call, as_leaves=True)
 
     outcome = run()
     # The importer lets a branch on a single random number go one way.
@@ -169,6 +174,8 @@ def as_it_was(model: torch.nn.Module) -> Iterator[None]:
     try:
         with (
             torch.random.fork_rng(devices=[]),
+            torch.inference_mode(False),
+            torch.enable_grad(),
             warnings.catch_warnings(),
             jax.default_matmul_precision("highest"),
         ):

@@ -116,8 +116,14 @@ def cotangent(shape: tuple[int, ...], is_complex: bool = False) -> np.ndarray:
 # --- the original ---------------------------------------------------------------------------------
 
 
-def of_torch(model: torch.nn.Module, call: Call, *, gradients: bool = True) -> Outcome:
+def of_torch(model: torch.nn.Module, call: Call, *, as_leaves: bool = False) -> Outcome:
     """Run a model that may be changed, in the mode that it is in, with every draw fixed.
+
+    Args:
+        model: the model.
+        call: the arguments.
+        as_leaves: whether the model is given the leaves that are differentiated, which it must not
+            change in place, and not copies of them, whose `requires_grad` it must not set.
 
     Raises:
         CannotFix: if it draws what cannot be fixed.
@@ -125,9 +131,6 @@ def of_torch(model: torch.nn.Module, call: Call, *, gradients: bool = True) -> O
     """
     import torch
 
-    leaves = [_leaf(tensor) for tensor in call.tensors]
-    # A copy, since a leaf must not be changed in place.
-    args, kwargs = call.in_torch([leaf.clone() for leaf in leaves])
     versions = {name: (tensor, tensor._version) for name, tensor in _state_of(model)}
     reads: list[tuple[str, Any]] = []
 
@@ -137,16 +140,18 @@ def of_torch(model: torch.nn.Module, call: Call, *, gradients: bool = True) -> O
         return value
 
     with torch.inference_mode(False), torch.enable_grad(), fixed_in_torch() as drawn:
+        leaves = [_leaf(tensor) for tensor in call.tensors]
+        given = leaves if as_leaves else [leaf.clone() for leaf in leaves]
+        args, kwargs = call.in_torch(given)
         with noted_reads(note):
             result = model(*args, **kwargs)
         outputs = leaves_of(result)
         found: dict[str, np.ndarray] | None = None
         why = ""
-        if gradients:
-            try:
-                found = _gradients(model, leaves, outputs)
-            except (RuntimeError, NotImplementedError) as error:
-                why = f"the original has no gradients: {error}"
+        try:
+            found = _gradients(model, leaves, outputs)
+        except (RuntimeError, NotImplementedError) as error:
+            why = f"the original has no gradients: {error}"
     after = dict(_state_of(model))
     changed = {
         name: as_array(tensor)
