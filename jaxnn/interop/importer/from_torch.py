@@ -21,7 +21,7 @@ from ..state_dict import load_state_dict
 from .capture import Captured, capture, is_valid_for
 from .decisions import Decisions, decide
 from .gradients import Refused, refuse_hooks_of_gradients
-from .imported import Imported, as_call, descend
+from .imported import NEEDS_VALUES, Imported, as_call, descend
 from .leaves import layer_name, make_layer
 from .lower import Lowered, UnsupportedOperators, lower, operator_name
 from .operators import DRAWING, OPERATORS, dtype_of
@@ -284,7 +284,7 @@ class Importation:
         except Exception as error:
             where = "; ".join(getattr(error, "__notes__", [])[:1])
             reason = _reason(error, 2)
-            if isinstance(error, _NEEDS_VALUES):
+            if isinstance(error, NEEDS_VALUES):
                 reason = "a size or a branch depends on a tensor's values, which a program has not"
             return f"{reason}{f' ({where})' if where else ''}"
         return None
@@ -618,14 +618,6 @@ def _decomposed(captured: Captured) -> Captured:
     if chosen:
         captured.program = captured.program.run_decompositions(chosen)
     return captured
-
-
-_NEEDS_VALUES = (
-    jax.errors.ConcretizationTypeError,
-    jax.errors.TracerArrayConversionError,
-    jax.errors.TracerIntegerConversionError,
-    jax.errors.NonConcreteBooleanIndexError,
-)
 
 
 def _reason(error: Exception, lines: int = 6) -> str:

@@ -32,6 +32,14 @@ from .program import (
     rebuild,
 )
 
+# What JAX raises where a program asks for a tensor's values, for a size or a branch.
+NEEDS_VALUES = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerIntegerConversionError,
+    jax.errors.NonConcreteBooleanIndexError,
+)
+
 Pass = Callable[[Sequence[Any], Sequence[Any]], tuple[Any, ...]]
 
 

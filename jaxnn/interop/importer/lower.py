@@ -458,6 +458,16 @@ class _Writer:
             return Value(self.names[node])
         if node in lowering.literals:
             return lowering.literals[node]
+        stored = self._stored(node)
+        if stored is not None:
+            return stored
+        if _is_size(node):
+            return self._size(node)
+        return self._capture(node)
+
+    def _stored(self, node: torch.fx.Node) -> State | None:
+        """Return where the module keeps a value, or a part of it; None where it does not."""
+        lowering = self.lowering
         if node in lowering.arrays:
             name, array = lowering.arrays[node]
             lowering.constants[f"{self.frame.path}.{name}" if self.frame.path else name] = array
@@ -467,9 +477,7 @@ class _Writer:
             for path in lowering.paths.get(first, [first]):
                 if _below(self.frame.path, path):
                     return State(_relative(self.frame.path, path))
-        if _is_size(node):
-            return self._size(node)
-        return self._capture(node)
+        return None
 
     def _capture(self, node: torch.fx.Node) -> Value:
         """Let the module around pass a value beside the arguments."""
@@ -674,15 +682,8 @@ class _FunctionWriter(_Writer):
         self.captured.append(node)
         return Value(self.names[node])
 
-    def _node(self, node: torch.fx.Node) -> Any:
-        lowering = self.lowering
-        if node in self.names:
-            return Value(self.names[node])
-        if node in lowering.literals:
-            return lowering.literals[node]
-        if _is_size(node):
-            return self._size(node)
-        return self._capture(node)
+    def _stored(self, node: torch.fx.Node) -> State | None:
+        return None
 
     def body(self, steps: tuple[Step, ...], output: tuple[Any, ...]) -> Body:
         """Return the program of this pass."""

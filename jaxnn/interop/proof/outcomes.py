@@ -15,6 +15,7 @@ from flax import nnx
 from ..checkpoint import as_numpy
 from ..importer.decisions import coins_that_never_drop
 from ..importer.decisions import reads as noted_reads
+from ..importer.imported import NEEDS_VALUES
 from ..state_dict import named_entries
 from .calls import Call
 from .differences import Difference, difference, gradient_floor, leaves_of
@@ -287,7 +288,7 @@ class Traced:
         self.compiled: Any = None
         try:
             self.lowered: Any = jax.jit(self.run).lower(*self.given)
-        except _NOT_IN_A_PROGRAM:
+        except NEEDS_VALUES:
             self.lowered = None
             self.results = self.run(*self.given)
 
@@ -348,15 +349,6 @@ def _by_torchs_names(gradients: nnx.Module) -> dict[str, np.ndarray]:
             arrays = [np.conj(np.asarray(variable.get_value())) for variable in variables]
             found |= entry.to_torch(arrays)
     return found
-
-
-# A size or a branch that depends on values: such a model runs outside of `jax.jit` alone.
-_NOT_IN_A_PROGRAM = (
-    jax.errors.ConcretizationTypeError,
-    jax.errors.TracerArrayConversionError,
-    jax.errors.TracerIntegerConversionError,
-    jax.errors.NonConcreteBooleanIndexError,
-)
 
 
 def variables_of(net: nnx.Module) -> dict[str, Any]:
