@@ -51,7 +51,7 @@ def from_torch(
     Args:
         module: the model. It is not changed.
         example_args: the positional arguments of a call, as a tuple, or one tensor. Their shapes
-            and dtypes are those that the result takes; their values do not matter.
+            and dtypes are those that the result takes. The model is run on them.
         example_kwargs: the keyword arguments of that call.
         rngs: where dropout and other random parts fork their streams from. Without it a call in
             training mode that draws needs `rngs`.
@@ -67,13 +67,17 @@ def from_torch(
         the layer of jaxnn itself.
 
     Raises:
-        TypeError: if `module` is no torch.nn.Module, or an argument is no tensor, container or
-            constant.
+        TypeError: if `module` is no torch.nn.Module of Python code, or an argument is no tensor,
+            container or constant.
         NotImplementedError: if the model uses operators that have no counterpart; all of them are
-            listed, each with the line of the model that calls it.
-        ValueError: if torch.export cannot capture the model, with its reason; the usual one is a
-            branch that depends on the values of a tensor. `jaxnn.interop.ImportDeparts`, a
-            ValueError, if the import departs from the original.
+            listed, each with the line of the model that calls it. If it cannot run as a program.
+        ValueError: if torch.export cannot capture the model, with its reason; if it depends on what
+            an import cannot keep, such as state in plain attributes, with line and remedy.
+            `jaxnn.interop.ImportDeparts`, a ValueError, if the import departs from the original.
+
+    Warns:
+        UserWarning: of what only a person can judge, by name: branches on values, random numbers
+            that are not torch's, arguments that are written in place.
 
     Source: torch.export.
 
