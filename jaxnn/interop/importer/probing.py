@@ -11,7 +11,7 @@ import hashlib
 import random
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,8 @@ Call = tuple[tuple[Any, ...], dict[str, Any]]
 Key = tuple[str, str]
 
 _LARGEST = 2**31 - 1
+# Bytes of parameters up to which they are copied, to be put back.
+_LARGEST_COPIED = 2**30
 
 
 def probe(model: torch.nn.Module, call: Call, wide: bool) -> list[str]:
@@ -57,14 +59,18 @@ def probe(model: torch.nn.Module, call: Call, wide: bool) -> list[str]:
 
 def _notes(model: torch.nn.Module, call: Call, wide: bool) -> list[str]:
     accesses = _Accesses(model)
-    with _fresh(model) as restore:
+    with _fresh(model) as state:
         before, given = _attributes(model), copied_call(*call)
-        unchanged = {name: p.detach().clone() for name, p in model.named_parameters()}
         _seed()
         drawn = _random_states()
         with accesses.noted(), _watched(wide) as generators, _unseeded():
             first = _run(model, given, copy=False, seed=False)
-        _refuse_changed_parameters(model, unchanged)
+        for name in state.changed_parameters():
+            raise Refused(
+                f"forward changes the parameter {name} in place, which has no gradient that an "
+                "import could keep: compute the new value (torch.nn.utils.parametrize does), or "
+                "change it in the training step"
+            )
         notes = _written_arguments(model, given)
         notes += [
             f"forward draws from a torch.Generator of its own, at {line}; the import draws from "
@@ -77,7 +83,7 @@ def _notes(model: torch.nn.Module, call: Call, wide: bool) -> list[str]:
                 "the import always uses those that it was captured with: draw with torch instead"
             )
         after = _attributes(model)
-        restore()
+        state.put_back()
         second = _run(model, call)
         settled = _attributes(model)
     layers = {path for path, module in model.named_modules() if layer_name(module) is not None}
@@ -95,9 +101,9 @@ def _notes(model: torch.nn.Module, call: Call, wide: bool) -> list[str]:
         return notes
     others = _other_values(call)
     with suppress(_NotRun):
-        with _fresh(model) as restore:
+        with _fresh(model) as state:
             _run(model, call)
-            restore()
+            state.put_back()
             follows = _tried(model, others)
         with _fresh(model):
             comes_first = _tried(model, others)
@@ -138,24 +144,51 @@ class _NotRun(Exception):
     """The model does not take the other values."""
 
 
-@contextmanager
-def _fresh(model: torch.nn.Module) -> Iterator[Callable[[], None]]:
-    """Let a model be run, and be as before after that; yields what restores its state alone."""
-    tensors = {id(t): t for t in [*model.parameters(), *model.buffers()]}
-    values = {key: tensor.detach().clone() for key, tensor in tensors.items()}
-    buffers = [(module._buffers, dict(module._buffers)) for module in model.modules()]
+class _State:
+    """The parameters and buffers of a model, as they are now.
 
-    def restore() -> None:
-        for held, was in buffers:
+    Args:
+        model: the model; of a large one the parameters are not copied, but summed.
+    """
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        self.parameters = dict(model.named_parameters())
+        size = sum(p.numel() * p.element_size() for p in self.parameters.values())
+        kept = list(model.buffers())
+        if size <= _LARGEST_COPIED:
+            kept += self.parameters.values()
+        self.kept = [(tensor, tensor.detach().clone()) for tensor in kept]
+        self.sums = {name: _sums(parameter) for name, parameter in self.parameters.items()}
+        self.buffers = [(module._buffers, dict(module._buffers)) for module in model.modules()]
+
+    def put_back(self) -> None:
+        """Let the model have the values that it had."""
+        for held, was in self.buffers:
             held.update(was)
-        for key, tensor in tensors.items():
-            tensor.data.copy_(values[key])
+        for tensor, value in self.kept:
+            tensor.data.copy_(value)
 
+    def changed_parameters(self) -> list[str]:
+        """Return the names of the parameters that have other values now."""
+        return [name for name, p in self.parameters.items() if _sums(p) != self.sums[name]]
+
+
+def _sums(tensor: torch.Tensor) -> str:
+    import torch
+
+    wide = tensor.detach().to(torch.complex128 if tensor.is_complex() else torch.float64)
+    return repr((tuple(tensor.shape), wide.sum().item(), wide.abs().sum().item()))
+
+
+@contextmanager
+def _fresh(model: torch.nn.Module) -> Iterator[_State]:
+    """Let a model be run, and be as before after that."""
+    state = _State(model)
     with left_as_it_was(model), steady_seeds():
         try:
-            yield restore
+            yield state
         finally:
-            restore()
+            state.put_back()
 
 
 @contextmanager
@@ -360,19 +393,6 @@ def _written_arguments(model: torch.nn.Module, given: Call) -> list[str]:
                 "value, and leaves the caller's array as it is: return it if it is needed"
             )
     return notes
-
-
-def _refuse_changed_parameters(model: torch.nn.Module, was: Mapping[str, Any]) -> None:
-    import torch
-
-    for name, parameter in model.named_parameters():
-        same = (parameter.detach() == was[name]) | (was[name] != was[name])
-        if not torch.all(same):
-            raise Refused(
-                f"forward changes the parameter {name} in place, which has no gradient that an "
-                "import could keep: compute the new value (torch.nn.utils.parametrize does), or "
-                "change it in the training step"
-            )
 
 
 def _random_states() -> tuple[str, str]:
