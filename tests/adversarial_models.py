@@ -996,6 +996,13 @@ def hashing(self, x):
     return self.linear(x) + (ids * 2654435761) % 7
 
 
+@forward()
+def integers_of_infinities_that_are_masked(self, x):
+    distance = torch.arange(3)
+    bucket = 2 + torch.log(distance.float()).long()
+    return self.linear(x) + torch.where(distance < 1, distance, bucket)
+
+
 @forward("refused", "32 bits")
 def a_constant_beyond_32_bits(self, x):
     return self.linear(x) + (torch.full((3,), 2**40) // 2**39)
