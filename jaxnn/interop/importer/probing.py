@@ -21,7 +21,7 @@ from .gradients import Refused
 from .guards import described, is_the_models, line_of_the_model
 from .leaves import layer_name
 from .restoring import left_as_it_was
-from .structures import copied_call, describe, named_arguments
+from .structures import NotDescribable, copied_call, describe, named_arguments
 
 if TYPE_CHECKING:
     import torch
@@ -49,23 +49,22 @@ def probe(model: torch.nn.Module, call: Call, wide: bool) -> list[str]:
     if any(tensor.is_meta for tensor in tensors):
         return []
     try:
-        copied_call(*call)
-        with _fresh(model):
-            _run(model, call)
-    except Exception:
+        return _notes(model, call, wide)
+    except _NotRun:
         return []  # the capture says what is wrong
-    return _notes(model, call, wide)
 
 
 def _notes(model: torch.nn.Module, call: Call, wide: bool) -> list[str]:
     accesses = _Accesses(model)
     with _fresh(model) as state:
-        before, given = _attributes(model), copied_call(*call)
+        before, sums, given = _attributes(model), _sums(model), _copied(call)
         _seed()
         drawn = _random_states()
         with accesses.noted(), _watched(wide) as generators, _unseeded():
             first = _run(model, given, copy=False, seed=False)
-        for name in state.changed_parameters():
+        for name, was in _sums(model).items():
+            if was == sums[name]:
+                continue
             raise Refused(
                 f"forward changes the parameter {name} in place, which has no gradient that an "
                 "import could keep: compute the new value (torch.nn.utils.parametrize does), or "
@@ -104,9 +103,9 @@ def _notes(model: torch.nn.Module, call: Call, wide: bool) -> list[str]:
         with _fresh(model) as state:
             _run(model, call)
             state.put_back()
-            follows = _tried(model, others)
+            follows = _run(model, others)
         with _fresh(model):
-            comes_first = _tried(model, others)
+            comes_first = _run(model, others)
         if not _agree(follows, comes_first):
             raise _refusal(carried, accesses)
     moving = [key for key in carried if settled[key] != after[key]]
@@ -141,24 +140,21 @@ def _refusal(carried: list[Key], accesses: _Accesses) -> Refused:
 
 
 class _NotRun(Exception):
-    """The model does not take the other values."""
+    """The model does not take these values."""
 
 
 class _State:
     """The parameters and buffers of a model, as they are now.
 
     Args:
-        model: the model; of a large one the parameters are not copied, but summed.
+        model: the model; of a large one the parameters are not copied.
     """
 
     def __init__(self, model: torch.nn.Module) -> None:
-        self.parameters = dict(model.named_parameters())
-        size = sum(p.numel() * p.element_size() for p in self.parameters.values())
-        kept = list(model.buffers())
-        if size <= _LARGEST_COPIED:
-            kept += self.parameters.values()
+        kept, parameters = list(model.buffers()), list(model.parameters())
+        if sum(p.numel() * p.element_size() for p in parameters) <= _LARGEST_COPIED:
+            kept += parameters
         self.kept = [(tensor, tensor.detach().clone()) for tensor in kept]
-        self.sums = {name: _sums(parameter) for name, parameter in self.parameters.items()}
         self.buffers = [(module._buffers, dict(module._buffers)) for module in model.modules()]
 
     def put_back(self) -> None:
@@ -168,16 +164,18 @@ class _State:
         for tensor, value in self.kept:
             tensor.data.copy_(value)
 
-    def changed_parameters(self) -> list[str]:
-        """Return the names of the parameters that have other values now."""
-        return [name for name, p in self.parameters.items() if _sums(p) != self.sums[name]]
 
-
-def _sums(tensor: torch.Tensor) -> str:
+def _sums(model: torch.nn.Module) -> dict[str, str]:
+    """Return what is another once a parameter has other values, without a copy of it."""
     import torch
 
-    wide = tensor.detach().to(torch.complex128 if tensor.is_complex() else torch.float64)
-    return repr((tuple(tensor.shape), wide.sum().item(), wide.abs().sum().item()))
+    found = {}
+    for name, parameter in model.named_parameters():
+        dtype = torch.complex128 if parameter.is_complex() else torch.float64
+        of, size = parameter.detach(), tuple(parameter.shape)
+        sums = of.sum(dtype=dtype).item(), of.abs().sum(dtype=torch.float64).item()
+        found[name] = repr((size, sums))
+    return found
 
 
 @contextmanager
@@ -209,14 +207,23 @@ def steady_seeds() -> Iterator[None]:
 def _run(
     model: torch.nn.Module, call: Call, copy: bool = True, seed: bool = True
 ) -> tuple[str, list[Any]]:
-    """Return a result's structure and tensors, the same seeds before every run."""
+    """Return a result's structure and tensors, the same seeds before every run.
+
+    Raises:
+        _NotRun: if the model raises.
+    """
     import torch
 
-    args, kwargs = copied_call(*call) if copy else call
+    args, kwargs = _copied(call) if copy else call
     if seed:
         _seed()
-    with torch.no_grad():
-        result = model(*args, **kwargs)
+    try:
+        with torch.no_grad():
+            result = model(*args, **kwargs)
+    except Refused:
+        raise
+    except Exception as error:
+        raise _NotRun from error
     found: list[Any] = []
     structure = describe(result, found, found, True)
     return repr(structure), [item.detach().clone() for item in found]
@@ -230,10 +237,10 @@ def _seed() -> None:
     torch.manual_seed(0)
 
 
-def _tried(model: torch.nn.Module, call: Call) -> tuple[str, list[Any]]:
+def _copied(call: Call) -> Call:
     try:
-        return _run(model, call)
-    except Exception as error:
+        return copied_call(*call)
+    except NotDescribable as error:
         raise _NotRun from error
 
 
