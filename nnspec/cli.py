@@ -383,7 +383,7 @@ def _find(options: argparse.Namespace) -> tuple[LayerSpec, str, str]:
 def _show(options: argparse.Namespace) -> int:
     spec, plain, _ = _find(options)
     if plain == spec.name:
-        console.print(Syntax(spec.text, "yaml", word_wrap=True))
+        console.print(Syntax(spec.text, "yaml", word_wrap=True), soft_wrap=False)
         return 0
     mutants = {m["id"]: m for m in spec.data.get("mutants", ())}
     found = spec.cases.get(plain) or spec.claims.get(plain) or mutants.get(plain)
@@ -391,7 +391,7 @@ def _show(options: argparse.Namespace) -> int:
         raise UserError(
             f"{spec.name} has no case, claim or mutant {plain!r}; see: nnspec show {spec.name}"
         )
-    console.print(Syntax(_as_yaml(found), "yaml", word_wrap=True))
+    console.print(Syntax(_as_yaml(found), "yaml", word_wrap=True), soft_wrap=False)
     for case in spec.cases.values():
         if plain in case["covers"] or plain in case.get("catches", ()):
             verb = "covered" if plain in case["covers"] else "caught"

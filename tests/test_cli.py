@@ -254,6 +254,13 @@ def test_show_and_list(call):
     assert call("list", "--layer", "Third")[0] == 2
 
 
+def test_show_loses_no_word_of_a_claim_on_a_narrow_terminal(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    assert main(["show", "MaxPool2d.B03"]) == 0
+    words = " ".join(capsys.readouterr().out.split())
+    assert "a last window that would start at or beyond the end of the input" in words
+
+
 def test_repro(call):
     code, out, _ = call("repro", "Half/by-hand", *on()[:4])
     assert code == 0
