@@ -11,8 +11,8 @@ from .backend import Refused as Refused
 from .backend import Step as Step
 from .backend import StepResult as StepResult
 from .backend import Unsupported as Unsupported
-from .backend import load_backend as load_backend
 from .document import LayerSpec as LayerSpec
-from .document import SpecError as SpecError
-from .document import load_layer as load_layer
-from .document import load_specification as load_specification
+from .registry import load_backend as load_backend
+from .specification import load_layer as load_layer
+from .specification import load_specification as load_specification
+from .strict_yaml import SpecError as SpecError

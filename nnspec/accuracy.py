@@ -20,18 +20,29 @@ the same infinity.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from . import expression
 from .tensors import PROFILES, SMALLEST, UNIT_ROUNDOFF, cast, is_float
 
 CALIBRATION = 3.0
 FLOOR = 8.0
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """The class that holds for a tensor of a call, with the value of its argument."""
+
+    kind: str
+    argument: float = 0.0
+    waiver: str = ""
+    """Why it is looser than what the layer declares, and since when."""
+
+    def __str__(self) -> str:
+        return f"{self.kind}({self.argument:g})" if self.argument else self.kind
 
 
 @dataclass(frozen=True)
@@ -72,26 +83,6 @@ class Difference:
         )
 
 
-def choose(
-    declared: Any, names: Mapping[str, Any], functions: Mapping[str, Callable[..., Any]]
-) -> tuple[str, float]:
-    """The class that holds for a call, with the value of its argument.
-
-    >>> choose([{"when": "n > 1", "class": "dot(2*n)"}, {"class": "exact"}], {"n": 3}, {})
-    ('dot', 6.0)
-    """
-    if isinstance(declared, list):
-        fitting = (
-            item["class"] for item in declared
-            if "when" not in item or expression.evaluate(item["when"], names, functions)
-        )  # fmt: skip
-        declared = next(fitting, "calibrated")
-    match = re.fullmatch(r"(\w+)(?:\((.+)\))?", declared)
-    assert match is not None
-    argument = expression.evaluate(match[2], names, functions) if match[2] else 0
-    return match[1], float(argument or 0)
-
-
 def compare(
     what: str,
     got: np.ndarray,
@@ -126,19 +117,38 @@ def compare(
         return _first(what, got, wanted, ~same, None)
     with np.errstate(invalid="ignore"):
         error = np.where(np.isfinite(values) & np.isfinite(oracle), np.abs(values - oracle), np.inf)
-    bound = _bound(reference, dtype, kind, argument, accumulate, PROFILES[profile])
+    bound = _floor(reference, dtype, kind, argument, accumulate, PROFILES[profile])
     # A result that rounds over the largest finite number may be infinite on either side.
     wrong = ~same & (error > bound)
     if kind == "calibrated" and wrong.any():
         # Only now, since measuring the reference's error takes many runs.
-        # In float64 the oracle is off by as much as the reference, which it is.
-        times = CALIBRATION + 1 if dtype == "float64" else CALIBRATION
-        bound = np.maximum(bound, times * reference.error)
+        bound = np.maximum(bound, _calibrated(reference, dtype))
         wrong &= error > bound
     return _first(what, got, oracle, wrong, bound)
 
 
-def _bound(
+def bound(
+    reference: Reference,
+    dtype: str,
+    kind: str,
+    argument: float = 0.0,
+    accumulate: str | None = None,
+    profile: str = "float32",
+) -> np.ndarray:
+    """How far each element may be off the oracle; 0 for the classes ``exact`` and ``equal``."""
+    if kind in ("exact", "equal") or not is_float(reference.oracle):
+        return np.zeros(reference.oracle.shape)
+    floor = _floor(reference, dtype, kind, argument, accumulate, PROFILES[profile])
+    return np.maximum(floor, _calibrated(reference, dtype)) if kind == "calibrated" else floor
+
+
+def _calibrated(reference: Reference, dtype: str) -> float:
+    # In float64 the oracle is off by as much as the reference, which it is.
+    times = CALIBRATION + 1 if dtype == "float64" else CALIBRATION
+    return times * reference.error
+
+
+def _floor(
     reference: Reference,
     dtype: str,
     kind: str,

@@ -1,14 +1,9 @@
-"""What an implementation must offer to be judged, and how it is found.
-
-A backend is a Python object found by the entry point group ``nnspec.backends``, or any program
-started with ``process:COMMAND`` that speaks JSON lines (:mod:`nnspec.process`).
-"""
+"""What an implementation must offer to be judged; :mod:`nnspec.registry` finds it by its name."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
 from typing import Any, Protocol
 
 import numpy as np
@@ -137,29 +132,3 @@ def nest(inputs: Mapping[str, Any]) -> dict[str, Any]:
         else:
             nested[name] = value
     return {n: tuple(v) if isinstance(v, list) else v for n, v in nested.items()}
-
-
-def load_backend(name: str, *, device: str | None = None, timeout: float = 120.0) -> Backend:
-    """The backend called ``name``, or the program in ``process:COMMAND``.
-
-    Raises:
-      BackendError: no such backend is installed, or its program does not start.
-    """
-    if name.startswith("process:"):
-        from .process import ProcessBackend
-
-        return ProcessBackend(name.removeprefix("process:"), timeout=timeout)
-    found = {point.name: point for point in entry_points(group="nnspec.backends")}
-    if name not in found:
-        raise BackendError(
-            f"no backend {name!r}; installed: {', '.join(sorted(found)) or 'none'}. "
-            "Any program is one too: process:COMMAND"
-        )
-    try:
-        make = found[name].load()
-        return make(device=device) if device else make()
-    except ImportError as error:
-        raise BackendError(f"backend {name!r} needs a package that is missing: {error}") from None
-    except Exception as error:
-        why = f"{type(error).__name__}: {error}"
-        raise BackendError(f"backend {name!r} does not start: {why}") from error

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from . import expression
+from .document import LayerSpec
+from .parameters import has_type
 from .templates import pattern, substitute
-
-if TYPE_CHECKING:
-    from .document import LayerSpec
 
 LITERAL_SIZE = 32
 """Beyond this many elements a tensor is generated, not written out."""
@@ -199,42 +198,6 @@ def _problem(spec: LayerSpec, param: Mapping[str, Any], given: Mapping[str, Any]
             if not inside:
                 return f"{param['name']}: {element!r} is outside its domain, {param['domain']}"
     return None
-
-
-def has_type(value: Any, declared: str) -> bool:
-    """Whether a parameter's value is of one of the types in ``int|int2|float|null``.
-
-    >>> has_type([2, 3], "int|int2"), has_type(True, "int"), has_type("inf", "float")
-    (True, False, True)
-    >>> has_type([None, 3], "int2?"), has_type([None, 3], "int2"), has_type([0.5, 1], "float2")
-    (True, False, True)
-    """
-    return any(_is(value, kind) for kind in declared.split("|"))
-
-
-def _is(value: Any, kind: str) -> bool:
-    if kind == "null":
-        return value is None
-    if kind == "bool":
-        return isinstance(value, bool)
-    if kind == "string":
-        return isinstance(value, str)
-    if kind == "int":
-        return isinstance(value, int) and not isinstance(value, bool)
-    if kind == "float":
-        return value in ("inf", "-inf", "nan") or (
-            isinstance(value, int | float) and not isinstance(value, bool)
-        )
-    if kind == "tensor":
-        return isinstance(value, dict) and value.keys() == {"tensor"}
-    if kind in ("layer", "function"):
-        return isinstance(value, dict) and {kind} <= value.keys() <= {kind, "params"}
-    match = re.fullmatch(r"(int|float)([*\d])(\??)", kind)
-    if match is None or not isinstance(value, list):
-        return False
-    element, count, nullable = match.groups()
-    items = [item for item in value if not (nullable and item is None)]
-    return all(_is(item, element) for item in items) and count in ("*", str(len(value)))
 
 
 # --- cases ----------------------------------------------------------------------------------

@@ -19,12 +19,21 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.syntax import Syntax
 from rich.table import Table
 
-from . import document, golden, process, report, runner
-from .backend import Backend, BackendError, load_backend
-from .document import LayerSpec, SpecError, load_layer, load_specification, specification_folder
+from . import export, golden, process, report, runner
+from .backend import Backend, BackendError
+from .document import LayerSpec
 from .judge import judge
 from .oracle import LiveOracle, Oracle, prepared, tensors_of
+from .registry import load_backend, load_oracle
 from .resolve import ResolvedCase, resolve
+from .specification import (
+    WITHOUT_FILE,
+    load_layer,
+    load_specification,
+    names_without_file,
+    specification_folder,
+)
+from .strict_yaml import SpecError
 from .tensors import PROFILES
 
 SHOWN = 12  # failures printed in full
@@ -153,13 +162,18 @@ def _parser() -> argparse.ArgumentParser:
     diff.add_argument("before", type=Path)
     diff.add_argument("after", type=Path)
 
-    export = commands.add_parser(
+    exporting = commands.add_parser(
         "export", help="resolved cases as JSON: no evaluator or generator needed"
     )
-    export.set_defaults(command=_export)
-    _filters(export)
-    export.add_argument("--dtype", action="append", default=[])
-    export.add_argument("--out", type=Path, required=True, help="folder to write to")
+    exporting.set_defaults(command=_export)
+    _filters(exporting)
+    exporting.add_argument("--dtype", action="append", default=[])
+    exporting.add_argument(
+        "--against",
+        help="where the wanted numbers come from: golden, a backend, or none "
+        "(default: golden, where goldens are recorded)",
+    )
+    exporting.add_argument("--out", type=Path, required=True, help="folder to write to")
 
     serve = commands.add_parser("serve", help="offer an installed backend over JSON lines")
     serve.set_defaults(command=_serve)
@@ -310,8 +324,8 @@ def _validate(options: argparse.Namespace) -> int:
     bad = 0
     for path in files:
         try:
-            if path.name == document.WITHOUT_FILE:
-                document.names_without_file(path.parent)
+            if path.name == WITHOUT_FILE:
+                names_without_file(path.parent)
                 continue
             spec = load_layer(path)
             for case in spec.data["cases"]:
@@ -356,7 +370,7 @@ def _list_missing(options: argparse.Namespace, specs: dict[str, LayerSpec]) -> i
         known["function"] |= {*functional.get("also", ())}
         if functional:
             known["function"].add(functional["name"])
-    without_file = document.names_without_file(_folder(options))
+    without_file = names_without_file(_folder(options))
     missing = 0
     for kind, names in catalogue().items():
         for name in names:
@@ -413,7 +427,7 @@ def _repro(options: argparse.Namespace) -> int:
     resolved = resolve(spec, case, dtype)
     console.print(_as_yaml(case), markup=False)
     with contextlib.ExitStack() as stack:
-        oracle = golden.load_oracle(options.against, _folder(options), load_backend)
+        oracle = load_oracle(options.against, _folder(options))
         if oracle:
             stack.callback(oracle.close)
         backend = load_backend(options.backend, device=options.device)
@@ -526,51 +540,23 @@ def _diff(options: argparse.Namespace) -> int:
 def _export(options: argparse.Namespace) -> int:
     specs = _specs(options)
     _check_dtypes(options, specs)
+    chosen = _chosen(options, specs)
+    selection = runner.Selection(cases=options.case, dtypes=options.dtype)
     options.out.mkdir(parents=True, exist_ok=True)
     count = 0
-    for spec in _chosen(options, specs):
-        cases = []
-        for case in spec.data["cases"]:
-            if options.case and not any(fnmatch.fnmatch(case["id"], c) for c in options.case):
-                continue
-            for dtype in spec.dtypes(case):
-                if not options.dtype or dtype in options.dtype:
-                    cases.append(_exported(spec, case, dtype))
-        document = {"layer": dict(spec.data), "resolved": cases}
-        path = options.out / f"{spec.name}.json"
-        path.write_text(json.dumps(process.plain(document), indent=1, allow_nan=False) + "\n")
-        count += len(cases)
+    with contextlib.ExitStack() as stack:
+        recorded = golden.read_lock(_folder(options))["layers"]
+        against = options.against or ("golden" if recorded else "none")
+        oracle = load_oracle(against, _folder(options))
+        if oracle:
+            stack.callback(oracle.close)
+        for spec in chosen:
+            written = export.exported(spec, selection, oracle)
+            path = options.out / f"{spec.name}.json"
+            path.write_text(json.dumps(process.plain(written), indent=1, allow_nan=False) + "\n")
+            count += len(written["resolved"])
     console.print(f"{count} resolved cases in {options.out}", markup=False)
     return 0
-
-
-def _exported(spec: LayerSpec, case: Any, dtype: str) -> dict[str, Any]:
-    resolved = resolve(spec, case, dtype)
-
-    def tensors(arrays: Any) -> dict[str, Any]:
-        return {
-            name: {"dtype": a.dtype.name, "shape": list(a.shape),
-                   "values": a.astype(float).tolist() if a.dtype.kind in "fV" else a.tolist()}
-            for name, a in (arrays or {}).items()
-        }  # fmt: skip
-
-    steps = [
-        {
-            "mode": item.step.mode,
-            "inputs": tensors(item.step.inputs),
-            "arguments": dict(item.step.arguments),
-            "cotangents": tensors(item.step.cotangents),
-            "gradients": list(item.step.wrt) if item.step.cotangents else [],
-            "output_shapes": {n: s and list(s) for n, s in item.shapes.items()},
-            "output_dtypes": dict(item.dtypes),
-            "expected": tensors(item.literals),
-            "expect": {k: v for k, v in item.expect.items()
-                       if k not in ("outputs", "gradients", "state")},
-        }
-        for item in resolved.steps
-    ]  # fmt: skip
-    return {"id": resolved.id, "covers": case["covers"], "params": dict(resolved.params),
-            "state": tensors(resolved.state), "steps": steps}  # fmt: skip
 
 
 def _serve(options: argparse.Namespace) -> int:

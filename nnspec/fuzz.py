@@ -24,17 +24,12 @@ from rich.progress import Progress
 
 from . import expression
 from .backend import Backend
-from .checks import has_type
 from .document import LayerSpec, match_dims
 from .judge import Verdict, judge
 from .oracle import LiveOracle
-from .resolve import (
-    call_functions,
-    call_scope,
-    resolve_tensor,
-    state_shape,
-    with_first_dimensions,
-)
+from .parameters import has_type
+from .resolve import resolve_tensor
+from .scopes import call_functions, call_scope, state_shape, with_first_dimensions
 
 SHRINKING_SECONDS = 60  # spent on making a finding smaller
 DEFAULT_VALUES = ({"gen": "lattice"}, {"gen": "lattice", "bits": 2}, {"gen": "permutation"})

@@ -243,12 +243,3 @@ def differences(old: Recording, new: Recording) -> Iterable[str]:
                     gap = np.abs(a.astype(np.float64) - b.astype(np.float64))
                 gap = np.max(gap, where=np.isfinite(gap), initial=0.0)
                 yield f"~ {name}: largest difference {gap:.3g} ({gap / scale:.1g} of its scale)"
-
-
-def load_oracle(name: str, folder: Path, make: Any) -> Any:
-    """``golden``, ``none`` (literals and properties alone), or a live reference backend."""
-    if name == "golden":
-        return GoldenOracle(folder)
-    if name == "none":
-        return None
-    return LiveOracle(make(name))

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from . import accuracy, expression
+from . import accuracy
 from .accuracy import Reference
 from .backend import Backend, BackendDied, Instance, Refused, StepResult, Unsupported
 from .document import LayerSpec
 from .oracle import Oracle, StepReference, prepared, tensors_of
 from .properties import check_distribution, check_property
-from .resolve import ResolvedCase, ResolvedStep, call_functions, resolve, state_shape
+from .resolve import InitialState, ResolvedCase, ResolvedStep, resolve
 from .tensors import cast, is_float
 
 VERDICTS = ("pass", "fail", "error", "unsupported", "skip")
@@ -171,8 +171,8 @@ class _Run:
             raise SpecificationWrong(f"{claim}: the reference accepts this")
 
     def _check_initial_state(self, fresh: Instance) -> None:
-        specs = self.case.state_specs()
-        self._check_drawn_state(fresh.state(), [s for s in specs if "lazy" not in s])
+        initial = self.case.initial
+        self._check_drawn_state(fresh.state(), [item for item in initial if not item.lazy])
         if self.spec.lazy and self.case.steps and not self.case.steps[0].expect.get("error"):
             # In evaluation, so that no statistic moves.
             first = replace(self.case.steps[0].step, mode="eval", cotangents=None, wrt=())
@@ -180,36 +180,31 @@ class _Run:
                 result = fresh.run(first)
             except Refused as refusal:
                 raise Wrong(f"the first call is refused: {refusal}") from None
-            self._check_drawn_state(result.state, specs)
+            self._check_drawn_state(result.state, initial)
 
     def _check_drawn_state(
-        self, state: Mapping[str, np.ndarray], specs: Sequence[Mapping[str, Any]]
+        self, state: Mapping[str, np.ndarray], wanted: Sequence[InitialState]
     ) -> None:
-        wanted = [s["name"] for s in specs]
-        told = list(state)
+        names, told = [item.name for item in wanted], list(state)
         if not getattr(self.backend, "tells_order", True):
-            told, wanted = sorted(told), sorted(wanted)
-        if told != wanted:
-            raise Wrong(f"state is {list(state)}, wanted {wanted}")
-        functions = call_functions(self.spec, {})
-        for item in specs:
-            values = state[item["name"]]
-            shape = state_shape(self.spec, item, self.case.names)
-            if values.shape != shape:
+            told, names = sorted(told), sorted(names)
+        if told != names:
+            raise Wrong(f"state is {list(state)}, wanted {names}")
+        for item in wanted:
+            values = state[item.name]
+            if values.shape != item.shape:
                 raise Wrong(
-                    f"state {item['name']} has shape {list(values.shape)}, wanted {list(shape)}"
+                    f"state {item.name} has shape {list(values.shape)}, wanted {list(item.shape)}"
                 )
-            dtype = self.case.dtype if item.get("dtype", "T") == "T" else item["dtype"]
-            if values.dtype.name != dtype:
-                raise Wrong(f"state {item['name']} is {values.dtype.name}, wanted {dtype}")
-            if not isinstance(item["init"], Mapping):
-                value = expression.evaluate(str(item["init"]), self.case.names, functions)
-                same = (values == cast(np.asarray(value), dtype)).all()
-                problem = None if same else f"is not {value}"
+            if values.dtype.name != item.dtype:
+                raise Wrong(f"state {item.name} is {values.dtype.name}, wanted {item.dtype}")
+            if isinstance(item.init, Mapping):
+                problem = check_distribution(item.init, values)
             else:
-                problem = check_distribution(item["init"], values, self.case.names)
+                same = (values == cast(np.asarray(item.init), item.dtype)).all()
+                problem = None if same else f"is not {item.init}"
             if problem:
-                raise Wrong(f"initial {item['name']}: {problem}")
+                raise Wrong(f"initial {item.name}: {problem}")
 
     def _check_step(
         self,
@@ -229,7 +224,7 @@ class _Run:
                 raise Wrong(f"step {index}: {name} has shape {found}, wanted {list(shape or ())}")
         self._check_unchanged(index, item, result.state, before)
         for block in item.expect.get("properties", ()):
-            problem = check_property(block, item.step, result, previous, item.names)
+            problem = check_property(block, item.step, result, previous)
             if problem:
                 raise Wrong(f"step {index}: {block['check']}: {problem}")
         if item.step.cotangents is not None:
@@ -264,28 +259,6 @@ class _Run:
             )
         return live
 
-    def _class(self, item: ResolvedStep, name: str) -> tuple[str, float]:
-        data = self.spec.data
-        group, _, plain = name.partition(".")
-        declared: Any = self.case.case.get("accuracy", {}).get(name)
-        for waiver in data.get("waivers", ()):
-            fits = waiver["case"] == self.case.case["id"] and waiver["tensor"] == name
-            if fits and self.case.dtype in waiver.get("dtypes", [self.case.dtype]):
-                self.waived.append(
-                    f"{name}: {waiver['accuracy']} ({waiver['date']}: {waiver['reason']})"
-                )
-                declared = waiver["accuracy"]
-        if declared is None and group == "gradient":
-            declared = data.get("gradients", {}).get("accuracy", "calibrated")
-            if isinstance(declared, Mapping):
-                declared = declared.get(plain, "calibrated")
-        if declared is None:
-            outputs = {o["name"]: o for o in data["outputs"]}
-            entry = outputs.get(plain) if group == "output" else self.spec.state_entry(plain)
-            declared = (entry or {}).get("accuracy", "calibrated")
-        functions = call_functions(self.spec, item.step.inputs)
-        return accuracy.choose(declared, item.names, functions)
-
     def _compare(
         self,
         index: int,
@@ -304,14 +277,15 @@ class _Run:
             dtype = source.dtype.name
         else:
             dtype = before[plain].dtype.name
-        kind, argument = self._class(item, name)
+        chosen = item.accuracy[name]
+        if chosen.waiver:
+            self.waived.append(chosen.waiver)
         inner = self.spec.data["dtypes"].get("accumulate", {}).get(dtype)
         difference = accuracy.compare(
-            name, value, wanted, dtype, kind, argument, inner, self.profile
+            name, value, wanted, dtype, chosen.kind, chosen.argument, inner, self.profile
         )
         if difference:
-            klass = f"{kind}({argument:g})" if argument else kind
-            raise Wrong(f"step {index}: {difference} [{klass}]", step=index, tensor=name)
+            raise Wrong(f"step {index}: {difference} [{chosen}]", step=index, tensor=name)
 
     def _check_unchanged(
         self,

@@ -13,9 +13,9 @@ import numpy as np
 from . import accuracy
 from .accuracy import Reference
 from .backend import Backend, Instance, Refused
-from .document import SpecError
 from .generators import lattice
 from .resolve import ResolvedCase, changed, with_dtype
+from .strict_yaml import SpecError
 from .tensors import UNIT_ROUNDOFF, cast, is_float
 
 

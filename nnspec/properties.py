@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from . import expression
 from .backend import Step, StepResult
 from .tensors import UNIT_ROUNDOFF
 
@@ -23,7 +22,6 @@ class _Call:
     """A call that drew, in float64, and the options of the property that is looked at."""
 
     options: Mapping[str, Any]
-    names: Mapping[str, Any]
     input: np.ndarray
     output: np.ndarray
     previous: np.ndarray | None
@@ -32,7 +30,7 @@ class _Call:
     tolerance: float
 
     def option(self, name: str, default: Any = None) -> float:
-        return _value(self.options.get(name, default), self.names)
+        return float(self.options.get(name, default))
 
     @property
     def kept(self) -> np.ndarray:
@@ -53,7 +51,6 @@ def check_property(
     step: Step,
     result: StepResult,
     previous: StepResult | None,
-    names: Mapping[str, Any],
 ) -> str | None:
     """What is wrong with one property of a call's result, or None.
 
@@ -83,7 +80,6 @@ def check_property(
     gradient = result.gradients.get(input_name)
     call = _Call(
         block,
-        names,
         _wide(step.inputs[input_name]),
         _wide(result.outputs[name]),
         None if earlier is None else _wide(earlier),
@@ -142,7 +138,7 @@ def _slopes(call: _Call) -> str | None:
     if (np.abs(slopes - inside) > call.tolerance * np.abs(inside)).any():
         return f"slopes from {slopes.min():g} to {slopes.max():g}, wanted {low:g} to {high:g}"
     # Rounding alone may put a slope outside.
-    return wrong or check_distribution({"dist": "uniform", "low": low, "high": high}, inside, {})
+    return wrong or check_distribution({"dist": "uniform", "low": low, "high": high}, inside)
 
 
 def _gradient_slopes(call: _Call) -> str | None:
@@ -232,31 +228,24 @@ _CHECKS = {
 }
 
 
-def _value(text: Any, names: Mapping[str, Any]) -> float:
-    return float(expression.evaluate(text, names) if isinstance(text, str) else text)
-
-
-def check_distribution(
-    init: Mapping[str, Any], values: np.ndarray, names: Mapping[str, Any]
-) -> str | None:
+def check_distribution(init: Mapping[str, Any], values: np.ndarray) -> str | None:
     """Moments, range and a Kolmogorov-Smirnov test of a drawn initialisation, or None."""
     values = values.astype(np.float64)
-    if init.get("zero_row") is not None:
-        row = expression.evaluate(init["zero_row"], names)
-        if row is not None:
-            if values[row].any():
-                return f"row {row} is not zero"
-            values = np.delete(values, row, axis=0)
+    row = init.get("zero_row")
+    if row is not None:
+        if values[row].any():
+            return f"row {row} is not zero"
+        values = np.delete(values, row, axis=0)
     values = values.reshape(-1)
     if init["dist"] == "uniform":
-        low, high = _value(init["low"], names), _value(init["high"], names)
+        low, high = init["low"], init["high"]
         slack = 1e-2 * (high - low)  # the cast to bfloat16 may round up past the bound
         if values.size and (values.min() < low - slack or values.max() > high + slack):
             return f"range [{values.min():g}, {values.max():g}] exceeds [{low:g}, {high:g}]"
         mean, std = (low + high) / 2, (high - low) / math.sqrt(12)
         cumulative = np.clip((np.sort(values) - low) / max(high - low, 1e-300), 0, 1)
     else:
-        mean, std = _value(init["mean"], names), _value(init["std"], names)
+        mean, std = init["mean"], init["std"]
         cumulative = np.array(
             [0.5 * (1 + math.erf((v - mean) / std / math.sqrt(2))) for v in np.sort(values)]
         )

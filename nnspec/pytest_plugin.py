@@ -39,17 +39,17 @@ class LayerFile(pytest.File):
 
     def collect(self) -> Iterator[pytest.Item]:
         """Yield one item a case and dtype."""
-        from .document import load_layer
+        from .runner import Selection
+        from .specification import load_layer
 
         spec = load_layer(self.path)
-        dtypes = self.config.getoption("--nnspec-dtype") or ["float32"]
-        for case in spec.data["cases"]:
-            if self.config.getoption("--nnspec-level") == "must" and spec.level(case) != "must":
-                continue
-            for dtype in spec.dtypes(case):
-                if dtype in dtypes:
-                    name = f"{case['id']}@{dtype}"
-                    yield CaseItem.from_parent(self, name=name, spec=spec, case=case, dtype=dtype)
+        selection = Selection(
+            dtypes=self.config.getoption("--nnspec-dtype") or ["float32"],
+            level=self.config.getoption("--nnspec-level"),
+        )
+        for case, dtype in selection.of(spec):
+            name = f"{case['id']}@{dtype}"
+            yield CaseItem.from_parent(self, name=name, spec=spec, case=case, dtype=dtype)
 
 
 class CaseItem(pytest.Item):
@@ -97,15 +97,14 @@ _key = pytest.StashKey[tuple[Any, Any]]()
 def _workplace(config: pytest.Config) -> tuple[Any, Any]:
     """The backend and the oracle, made once a process."""
     if _key not in config.stash:
-        from . import golden
-        from .backend import load_backend
-        from .document import specification_folder
+        from .registry import load_backend, load_oracle
+        from .specification import specification_folder
 
         backend = load_backend(config.getoption(BACKEND))
         against = config.getoption("--nnspec-against")
         config.stash[_key] = (
             backend,
-            golden.load_oracle(against, specification_folder(), load_backend),
+            load_oracle(against, specification_folder()),
         )
     return config.stash[_key]
 

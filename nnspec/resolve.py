@@ -6,16 +6,28 @@ neither the expression evaluator nor the generators.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from . import expression
+from .accuracy import Accuracy
 from .backend import Step
-from .document import LayerSpec, SpecError, match_dims
+from .document import LayerSpec
 from .generators import automatic_seed, generate, literal, number
+from .scopes import (
+    call_functions,
+    call_scope,
+    output_shape,
+    state_shape,
+    state_shapes,
+    with_first_dimensions,
+)
+from .strict_yaml import SpecError
 from .tensors import FLOATS, cast, is_float
 
 
@@ -35,6 +47,21 @@ class ResolvedStep:
     """What expressions see at this call."""
     draws: bool = False
     """Whether the call draws, so that only shapes and properties can be compared."""
+    accuracy: Mapping[str, Accuracy] = field(default_factory=dict)
+    """How near is near enough, for each tensor that the call gives: ``output.NAME``..."""
+
+
+@dataclass(frozen=True)
+class InitialState:
+    """A parameter or buffer as a new layer has it."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    init: float | Mapping[str, Any]
+    """Its value, or the distribution that it is drawn from, whose bounds are numbers."""
+    lazy: bool
+    """Whether it is there only after the first call, in evaluation."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +89,21 @@ class ResolvedCase:
     def state_specs(self) -> list[Mapping[str, Any]]:
         """The state that exists under these parameters."""
         return self.spec.state(self.names)
+
+    @cached_property
+    def initial(self) -> list[InitialState]:
+        """The state of a new layer, in its order; lazy state where a first call is accepted.
+
+        Empty where the construction is refused.
+        """
+        if _is_refused(self.spec, self.case):
+            return []
+        called = bool(self.steps) and "error" not in self.steps[0].expect
+        return [
+            _initial(self.spec, item, self.names, self.dtype)
+            for item in self.state_specs()
+            if called or "lazy" not in item
+        ]
 
     @property
     def key(self) -> tuple[Any, ...]:
@@ -107,9 +149,14 @@ def resolve(spec: LayerSpec, case: Mapping[str, Any], dtype: str) -> ResolvedCas
         raise SpecError(f"{spec.path}: case {case['id']}: {error}") from error
 
 
+def _is_refused(spec: LayerSpec, case: Mapping[str, Any]) -> bool:
+    """Whether a case shows that a construction is refused."""
+    return any(spec.claims[claim].get("phase") == "construct" for claim in case["covers"])
+
+
 def _resolve(spec: LayerSpec, case: Mapping[str, Any], dtype: str) -> ResolvedCase:
     params = {name: spec.full_params({name: v})[name] for name, v in case["params"].items()}
-    refused = any(spec.claims[claim].get("phase") == "construct" for claim in case["covers"])
+    refused = _is_refused(spec, case)
     names = spec.full_params(params) if refused else spec.scope(params)
     if spec.lazy and not refused and not case.get("initial"):
         first = _inputs(spec, spec.steps(case)[0], "", dtype)
@@ -141,18 +188,21 @@ def _resolve(spec: LayerSpec, case: Mapping[str, Any], dtype: str) -> ResolvedCa
     return ResolvedCase(spec, case, dtype, params, state, steps, names)
 
 
-def state_shapes(spec: LayerSpec, names: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    """The shape of each parameter and buffer that exists under these parameters of the layer."""
-    return {item["name"]: state_shape(spec, item, names) for item in spec.state(names)}
+def _initial(
+    spec: LayerSpec, item: Mapping[str, Any], names: Mapping[str, Any], dtype: str
+) -> InitialState:
+    def number(text: Any) -> Any:
+        return expression.evaluate(str(text), names, call_functions(spec, {}))
 
-
-def state_shape(
-    spec: LayerSpec, item: Mapping[str, Any], names: Mapping[str, Any]
-) -> tuple[int, ...]:
-    """The shape of one parameter or buffer: an expression, or a list of them."""
-    shape = item["shape"]
-    text = shape if isinstance(shape, str) else f"[{', '.join(map(str, shape))}]"
-    return tuple(expression.evaluate(text, names, spec.functions))
+    init = item["init"]
+    resolved = (
+        {key: value if key == "dist" else number(value) for key, value in init.items()}
+        if isinstance(init, Mapping) else number(init)
+    )  # fmt: skip
+    return InitialState(
+        item["name"], state_shape(spec, item, names), _state_dtype(item, dtype), resolved,
+        "lazy" in item,
+    )  # fmt: skip
 
 
 def _check_state(state: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]) -> None:
@@ -273,11 +323,81 @@ def _resolve_step(
         cotangents=cotangents, wrt=wrt, seed=automatic_seed(where) % 2**31,
     )  # fmt: skip
     draws = "random" in spec.data and expression.evaluate(spec.data["random"], scope, functions)
+    if "properties" in expect:
+        properties = [_property(block, scope) for block in expect["properties"]]
+        expect = {**expect, "properties": properties}
+    given = [f"output.{name}" for name in shapes]
+    given += [f"gradient.{name}" for name in wrt if cotangents is not None]
+    given += [f"state.{item['name']}" for item in spec.state(names)]
+    classes = {} if "error" in expect else {
+        name: _accuracy(spec, case, name, dtype, scope, functions) for name in given
+    }  # fmt: skip
     resolved = ResolvedStep(
-        step, expect, _literals(spec, expect, dtypes, dtype), shapes, dtypes, scope, bool(draws)
-    )
+        step, expect, _literals(spec, expect, dtypes, dtype), shapes, dtypes, scope, bool(draws),
+        classes,
+    )  # fmt: skip
     _check_expected(resolved, state_shapes(spec, names))
     return resolved
+
+
+def _property(block: Mapping[str, Any], names: Mapping[str, Any]) -> dict[str, Any]:
+    """What is checked of a call that draws, with numbers for expressions."""
+    words = ("check", "of", "input", "output")
+    return {
+        key: expression.evaluate(value, names)
+        if isinstance(value, str) and key not in words
+        else value
+        for key, value in block.items()
+    }
+
+
+def _accuracy(
+    spec: LayerSpec,
+    case: Mapping[str, Any],
+    name: str,
+    dtype: str,
+    names: Mapping[str, Any],
+    functions: Mapping[str, Any],
+) -> Accuracy:
+    """The class of a tensor: a waiver's, else the case's, else the one that the layer declares."""
+    for waiver in spec.data.get("waivers", ()):
+        fits = waiver["case"] == case["id"] and waiver["tensor"] == name
+        if fits and dtype in waiver.get("dtypes", [dtype]):
+            why = f"{name}: {waiver['accuracy']} ({waiver['date']}: {waiver['reason']})"
+            chosen = choose(waiver["accuracy"], names, functions)
+            return replace(chosen, waiver=why)
+    declared = case.get("accuracy", {}).get(name) or _declared_accuracy(spec, name)
+    return choose(declared, names, functions)
+
+
+def _declared_accuracy(spec: LayerSpec, name: str) -> Any:
+    group, _, plain = name.partition(".")
+    if group == "gradient":
+        declared = spec.data.get("gradients", {}).get("accuracy", "calibrated")
+        return declared.get(plain, "calibrated") if isinstance(declared, Mapping) else declared
+    outputs = {output["name"]: output for output in spec.data["outputs"]}
+    entry = outputs.get(plain) if group == "output" else spec.state_entry(plain)
+    return (entry or {}).get("accuracy", "calibrated")
+
+
+def choose(
+    declared: Any, names: Mapping[str, Any], functions: Mapping[str, Callable[..., Any]]
+) -> Accuracy:
+    """The class that holds for a call, with the value of its argument.
+
+    >>> choose([{"when": "n > 1", "class": "dot(2*n)"}, {"class": "exact"}], {"n": 3}, {})
+    Accuracy(kind='dot', argument=6.0, waiver='')
+    """
+    if isinstance(declared, list):
+        fitting = (
+            item["class"] for item in declared
+            if "when" not in item or expression.evaluate(item["when"], names, functions)
+        )  # fmt: skip
+        declared = next(fitting, "calibrated")
+    match = re.fullmatch(r"(\w+)(?:\((.+)\))?", declared)
+    assert match is not None
+    argument = expression.evaluate(match[2], names, functions) if match[2] else 0
+    return Accuracy(match[1], float(argument or 0))
 
 
 def _differentiated(spec: LayerSpec, parameters: Sequence[str]) -> Iterator[str]:
@@ -302,86 +422,6 @@ def _literals(
             kind = "float64" if kind in FLOATS else kind
             found[f"{group.removesuffix('s')}.{name}"] = resolve_tensor(block, name, kind)
     return found
-
-
-def call_scope(
-    spec: LayerSpec,
-    names: Mapping[str, Any],
-    inputs: Mapping[str, np.ndarray],
-    mode: str,
-    dtype: str,
-    arguments: Mapping[str, Any],
-) -> dict[str, Any]:
-    """What expressions see at a call: parameters, derived values, dimensions, mode, options."""
-    scope = {**names, **spec.full_arguments(arguments), "train": mode == "train", "T": dtype}
-    for item in spec.data["inputs"]:
-        scope[item["name"]] = item["name"] if item["name"] in inputs else None
-    for item in spec.data["inputs"]:
-        if item["name"] in inputs:
-            dims = match_dims(item["shape"], inputs[item["name"]].shape, names)
-            scope.update({d: n for d, n in dims.items() if n is not None or d not in scope})
-    for item in spec.data["inputs"]:
-        scope.update({d: None for d in match_dims(item["shape"], (), names) if d not in scope})
-    return scope
-
-
-def with_first_dimensions(
-    spec: LayerSpec, names: Mapping[str, Any], shapes: Mapping[str, Sequence[int]]
-) -> dict[str, Any]:
-    """The names, with those dimensions of the first call that lazy state takes its shape from."""
-    if not spec.lazy:
-        return dict(names)
-    lazy = [s for s in spec.state_entries if "lazy" in s]
-    used = {name for s in lazy for size in s["shape"] for name in expression.names_in(str(size))}
-    dims: dict[str, Any] = {}
-    for item in spec.data["inputs"]:
-        if item["name"] in shapes:
-            dims |= match_dims(item["shape"], tuple(shapes[item["name"]]), names)
-    return {**names, **{d: n for d, n in dims.items() if d in used}}
-
-
-def call_functions(spec: LayerSpec, inputs: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """The layer's own functions, and those that look at an input."""
-
-    def of(read: Any) -> Any:
-        return lambda name: None if name not in inputs else read(inputs[name])
-
-    return {
-        "rank": of(np.ndim),
-        "shape": of(lambda a: list(a.shape)),
-        "dtype": of(lambda a: a.dtype.name),
-        "largest": of(lambda a: a.max().item() if a.size else None),
-        "smallest": of(lambda a: a.min().item() if a.size else None),
-        **spec.functions,
-    }
-
-
-def output_shape(
-    output: Mapping[str, Any],
-    scope: Mapping[str, Any],
-    inputs: Mapping[str, np.ndarray],
-    functions: Mapping[str, Any],
-) -> tuple[int, ...] | None:
-    """The shape that the file gives for an output, or None where the inputs do not fit."""
-    pattern = output["shape"]
-    if isinstance(pattern, str):
-        name = pattern.removeprefix("same_as(").rstrip(")")
-        if name in inputs:
-            return inputs[name].shape
-        sizes = expression.evaluate(pattern, scope, functions)
-        return None if sizes is None or None in sizes or min(sizes, default=0) < 0 else tuple(sizes)
-    shape: list[int] = []
-    for item in map(str, pattern):
-        if item == "*":
-            shape += scope.get("*") or []
-            continue
-        value = expression.evaluate(item.rstrip("?"), scope, functions)
-        if value is None and item.endswith("?"):
-            continue
-        if value is None or value < 0:
-            return None
-        shape.append(value)
-    return tuple(shape)
 
 
 def _output_dtype(declared: str, inputs: Mapping[str, np.ndarray], dtype: str) -> str:

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import golden
-from .backend import Backend, BackendError, load_backend
-from .document import LayerSpec, SpecError, load_specification
+from .backend import Backend, BackendError
+from .document import LayerSpec
 from .judge import Verdict, judge
+from .registry import load_backend, load_oracle
+from .specification import load_specification
+from .strict_yaml import SpecError
 
 CHUNK = 4  # small, so that the first results come soon
 DEATHS = 3  # a backend that dies this often in a row is not started again
@@ -65,16 +67,7 @@ class Selection:
             for pattern in patterns:
                 if not fnmatch.filter(names, pattern):
                     raise SpecError(f"--{label} {pattern!r} matches nothing; see: nnspec list")
-        chosen = [
-            (spec, case, dtype)
-            for spec in specs.values()
-            if _matches(spec.name, self.layers) and _matches(spec.family, self.families)
-            for case in spec.data["cases"]
-            if _matches(case["id"], self.cases)
-            and (self.level == "quirk" or spec.level(case) == "must")
-            for dtype in spec.dtypes(case)
-            if not self.dtypes or dtype in self.dtypes
-        ]
+        chosen = [(spec, *found) for spec in specs.values() for found in self.of(spec)]
         if not chosen:
             filters = [f"--layer {name!r}" for name in self.layers]
             filters += [f"--family {name!r}" for name in self.families]
@@ -83,6 +76,19 @@ class Selection:
             filters += ["--level must"] if self.level == "must" else []
             raise SpecError(f"no case matches {' '.join(filters)}; see: nnspec list")
         return chosen
+
+    def of(self, spec: LayerSpec) -> Iterator[tuple[Any, str]]:
+        """The chosen cases of one file, each with its dtype; there may be none."""
+        if not (_matches(spec.name, self.layers) and _matches(spec.family, self.families)):
+            return
+        for case in spec.data["cases"]:
+            if not _matches(case["id"], self.cases):
+                continue
+            if self.level == "must" and spec.level(case) != "must":
+                continue
+            for dtype in spec.dtypes(case):
+                if not self.dtypes or dtype in self.dtypes:
+                    yield case, dtype
 
 
 def _matches(name: str, patterns: Sequence[str]) -> bool:
@@ -107,7 +113,7 @@ class Worker:
     def __init__(self, settings: Settings):
         self.settings = settings
         self.specs = load_specification(settings.folder)
-        self.oracle = golden.load_oracle(settings.against, settings.folder, load_backend)
+        self.oracle = load_oracle(settings.against, settings.folder)
         self.backend = self._start()
         self.deaths = 0
 

@@ -4,8 +4,9 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from nnspec.accuracy import FLOOR, Reference, choose, compare, largest_error
+from nnspec.accuracy import FLOOR, Accuracy, Reference, compare, largest_error
 from nnspec.judge import says_the_same
+from nnspec.resolve import choose
 from nnspec.tensors import UNIT_ROUNDOFF, cast
 
 INF, NAN = np.inf, np.nan
@@ -134,10 +135,10 @@ def test_empty_and_scalar_tensors():
 
 def test_choose():
     declared = [{"when": "n > 1", "class": "dot(2*n)"}, {"when": "n == 1", "class": "exact"}]
-    assert choose(declared, {"n": 3}, {}) == ("dot", 6.0)
-    assert choose(declared, {"n": 1}, {}) == ("exact", 0.0)
-    assert choose(declared, {"n": 0}, {}) == ("calibrated", 0.0)
-    assert choose("ulp(2)", {}, {}) == ("ulp", 2.0)
+    assert choose(declared, {"n": 3}, {}) == Accuracy("dot", 6.0)
+    assert choose(declared, {"n": 1}, {}) == Accuracy("exact", 0.0)
+    assert choose(declared, {"n": 0}, {}) == Accuracy("calibrated", 0.0)
+    assert choose("ulp(2)", {}, {}) == Accuracy("ulp", 2.0)
 
 
 def test_largest_error_is_of_what_is_finite():

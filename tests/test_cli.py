@@ -11,8 +11,8 @@ import pytest
 from half import changed
 
 from nnspec.cli import main
-from nnspec.document import load_layer
 from nnspec.golden import paths
+from nnspec.specification import load_layer
 
 
 @pytest.fixture

@@ -18,11 +18,11 @@ from typing import Any
 
 import pytest
 
-from nnspec.backend import load_backend
-from nnspec.document import load_specification, specification_folder
 from nnspec.golden import GoldenOracle
 from nnspec.judge import judge
 from nnspec.oracle import LiveOracle
+from nnspec.registry import load_backend
+from nnspec.specification import load_specification, specification_folder
 
 SPECS = load_specification()
 EVERY = [
@@ -88,8 +88,8 @@ ON_THE_WEAKEST_PROCESSOR = """
 import sys
 from pathlib import Path
 import torch
-from nnspec.backend import load_backend
-from nnspec.document import load_layer, specification_folder
+from nnspec.registry import load_backend
+from nnspec.specification import load_layer, specification_folder
 from nnspec.golden import GoldenOracle
 from nnspec.judge import judge
 

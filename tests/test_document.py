@@ -8,17 +8,12 @@ import pytest
 from half import LAYER, changed
 
 from nnspec.backend import made
-from nnspec.checks import has_type
-from nnspec.document import (
-    SpecError,
-    load_layer,
-    load_specification,
-    match_dims,
-    read_yaml,
-    specification_folder,
-)
+from nnspec.document import match_dims
 from nnspec.expression import evaluate
+from nnspec.parameters import has_type
 from nnspec.resolve import resolve
+from nnspec.specification import load_layer, load_specification, specification_folder
+from nnspec.strict_yaml import SpecError, read_yaml
 
 
 def test_a_sound_file(tmp_path):

@@ -10,11 +10,11 @@ import pytest
 from half import HalfBackend, changed
 
 from nnspec import golden
-from nnspec.document import load_layer
 from nnspec.golden import GoldenError, GoldenOracle
 from nnspec.judge import judge
 from nnspec.oracle import LiveOracle
 from nnspec.resolve import resolve
+from nnspec.specification import load_layer
 from nnspec.tensors import read_tensors, write_tensors
 
 REFERENCE = {"name": "half", "versions": {"half": "1"}}

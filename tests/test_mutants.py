@@ -9,9 +9,9 @@ from mutants import MUTANTS, build
 
 from jaxnn.backend import JaxnnBackend
 from nnspec import LayerSpec, load_specification
-from nnspec.document import specification_folder
 from nnspec.golden import GoldenOracle
 from nnspec.judge import Verdict, judge
+from nnspec.specification import specification_folder
 
 FOLDER = specification_folder()
 SPECS = load_specification(FOLDER)

@@ -26,9 +26,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 import jaxnn
 from benchmarks.fuzz import LOWERED
 from jaxnn import functional
-from nnspec.backend import Refused, Step, StepResult, load_backend
-from nnspec.document import load_specification
+from nnspec.backend import Refused, Step, StepResult
+from nnspec.registry import load_backend
 from nnspec.resolve import ResolvedCase, resolve
+from nnspec.specification import load_specification
 from nnspec.tensors import is_float
 
 SPECS = load_specification()

@@ -10,10 +10,11 @@ import pytest
 from half import HalfBackend
 
 from nnspec import load_layer
-from nnspec.backend import BackendError, Refused, Step, Unsupported, load_backend
+from nnspec.backend import BackendError, Refused, Step, Unsupported
 from nnspec.judge import judge
 from nnspec.oracle import LiveOracle
 from nnspec.process import plain, serve, unplain
+from nnspec.registry import load_backend
 from nnspec.tensors import read_tensors, write_tensors
 
 

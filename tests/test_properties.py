@@ -22,7 +22,7 @@ def checked(block: dict[str, Any], output: Any, gradient: Any = None, given: Any
     )  # fmt: skip
     gradients = {} if gradient is None else {"input": np.asarray(gradient, np.float32)}
     result = StepResult({"output": np.asarray(output, np.float32)}, gradients, {})
-    return check_property(block, step, result, None, {}) is None
+    return check_property(block, step, result, None) is None
 
 
 def softmax(array: np.ndarray) -> np.ndarray:

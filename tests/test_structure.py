@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import jaxnn
-from nnspec.document import load_specification, names_without_file, specification_folder
+from nnspec.specification import load_specification, names_without_file, specification_folder
 
 ROOT = Path(__file__).parents[1]
 SPECS = load_specification()
