@@ -160,3 +160,26 @@ def test_a_backend_in_another_language(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["counts"]["pass"] == len(report["verdicts"]) > 25
+
+
+def test_an_export_needs_nothing_else(tmp_path: Path) -> None:
+    """The example in JavaScript judges itself by what `nnspec export` wrote, and finds a fault."""
+    if shutil.which("node") is None:
+        pytest.skip("node is not installed")
+    script = Path(__file__).parents[1] / "examples" / "process" / "maxpool2d.mjs"
+    choice = ["--layer", "MaxPool2d", "--dtype", "float32", "--out", str(tmp_path)]
+    subprocess.run([sys.executable, "-m", "nnspec.cli", "export", *choice], check=True)
+    written = tmp_path / "MaxPool2d.json"
+    count = len(json.loads(written.read_text())["resolved"])
+
+    def judged() -> subprocess.CompletedProcess[str]:
+        command = ["node", str(script), str(written)]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    done = judged()
+    assert (done.returncode, f"{count} of {count} cases pass" in done.stdout) == (0, True)
+    document = json.loads(written.read_text())
+    sound = next(case for case in document["resolved"] if "error" not in case["steps"][0]["expect"])
+    sound["params"]["kernel_size"] = 1
+    written.write_text(json.dumps(document))
+    assert (judged().returncode, f"FAIL {sound['id']}: output." in judged().stdout) == (1, True)

@@ -1,8 +1,14 @@
-// MaxPool2d in plain JavaScript, as a backend that nnspec can judge. It needs Node.js and nothing else:
+// MaxPool2d in plain JavaScript, judged in two ways. It needs Node.js and nothing else.
+//
+// nnspec judges it as a backend: one JSON request a line comes in, one answer a line goes out, and
+// tensors are in safetensors files:
 //
 //   nnspec run --backend 'process:node examples/process/maxpool2d.mjs' --layer MaxPool2d
 //
-// One JSON request a line comes in, one answer a line goes out; tensors are in safetensors files.
+// Or it judges itself by an export, which holds every input, what is wanted, and how near is near enough:
+//
+//   nnspec export --layer MaxPool2d --dtype float32 --out exported
+//   node examples/process/maxpool2d.mjs exported/MaxPool2d.json
 
 import { readFileSync, writeFileSync } from "node:fs";
 import { createInterface } from "node:readline";
@@ -135,15 +141,74 @@ const requests = {
   },
 };
 
-for await (const line of createInterface({ input: process.stdin })) {
-  const request = JSON.parse(line);
-  if (request.op === "stop") break;
-  let answer;
-  try {
-    answer = { ok: true, ...requests[request.op](request) };
-  } catch (error) {
-    const kind = error instanceof Refused ? "refused" : error instanceof Unsupported ? "unsupported" : "internal";
-    answer = { ok: false, error: { kind, category: error.category ?? null, message: error.message } };
-  }
-  process.stdout.write(JSON.stringify(answer) + "\n");
+// An export spells tensors out, and the numbers that JSON has not as strings.
+const NAMES = { float32: "F32", int32: "I32", int64: "I32", uint8: "U8", bool: "BOOL" };
+
+function fromExport({ dtype, shape, values }) {
+  if (!NAMES[dtype]) throw new Unsupported(`dtype ${dtype}`);
+  return { dtype: NAMES[dtype], shape, data: new ARRAYS[NAMES[dtype]](numbers(values)) };
 }
+
+const SPELLED = { nan: NaN, inf: Infinity, "-inf": -Infinity, "-0.0": -0 };
+const numbers = (values) => [values].flat(Infinity).map((value) => SPELLED[value] ?? Number(value));
+
+// The first element that is further from the wanted one than its bound, in words; null where all are near.
+function difference(got, wanted) {
+  if (got.shape.join() !== wanted.shape.join()) return `shape ${got.shape}, wanted ${wanted.shape}`;
+  const [values, bounds] = [numbers(wanted.values), numbers(wanted.bound)];
+  const isNear = (y, i) => Object.is(y, values[i]) || y === values[i] || Math.abs(y - values[i]) <= bounds[i];
+  const wrong = [...got.data].findIndex((y, i) => !isNear(y, i));
+  return wrong < 0 ? null : `[${wrong}]: ${got.data[wrong]}, wanted ${values[wrong]}`;
+}
+
+function judge({ params, steps }) {
+  for (const { inputs, cotangents, gradients, wanted, expect } of steps) {
+    let got;
+    try {
+      const input = fromExport(inputs.input);
+      const answer = forward(construct(params), input);
+      got = Object.fromEntries(Object.entries(answer).map(([name, tensor]) => [`output.${name}`, tensor]));
+      if (gradients.includes("input"))
+        got["gradient.input"] = backward(input, answer, fromExport(cotangents.output));
+    } catch (error) {
+      if (error instanceof Refused && expect.error) continue;
+      throw error;
+    }
+    if (expect.error) return `accepted what ${expect.error} says must be refused`;
+    for (const [name, tensor] of Object.entries(wanted)) {
+      const found = difference(got[name], tensor);
+      if (found) return name + found;
+    }
+  }
+  return null;
+}
+
+function judgeAll(path) {
+  const { resolved } = JSON.parse(readFileSync(path, "utf8"));
+  let passed = 0;
+  for (const item of resolved) {
+    const found = judge(item);
+    if (found) console.log(`FAIL ${item.id}: ${found}`);
+    else passed += 1;
+  }
+  console.log(`${passed} of ${resolved.length} cases pass`);
+  return passed === resolved.length;
+}
+
+async function serve() {
+  for await (const line of createInterface({ input: process.stdin })) {
+    const request = JSON.parse(line);
+    if (request.op === "stop") break;
+    let answer;
+    try {
+      answer = { ok: true, ...requests[request.op](request) };
+    } catch (error) {
+      const kind = error instanceof Refused ? "refused" : error instanceof Unsupported ? "unsupported" : "internal";
+      answer = { ok: false, error: { kind, category: error.category ?? null, message: error.message } };
+    }
+    process.stdout.write(JSON.stringify(answer) + "\n");
+  }
+}
+
+if (process.argv[2]) process.exitCode = judgeAll(process.argv[2]) ? 0 : 1;
+else await serve();
