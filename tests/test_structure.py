@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import importlib.util
 import inspect
 import typing
@@ -42,6 +43,40 @@ def files(folder: str) -> list[Path]:
 
 def starts(name: str, *packages: str) -> bool:
     return any(name == p or name.startswith(f"{p}.") for p in packages)
+
+
+def module_file(name: str) -> Path | None:
+    """The file of one of our modules."""
+    path = ROOT.joinpath(*name.split("."))
+    candidates = (path.with_suffix(".py"), path / "__init__.py")
+    return next((file for file in candidates if file.is_file()), None)
+
+
+def imported_files(path: Path) -> set[Path]:
+    """Those of our files that a file needs: of `from . import name`, the module of that name."""
+    needed = set()
+    for name in imports(path):
+        file, parent = module_file(name), module_file(name.rpartition(".")[0])
+        if file is not None and file.name != "__init__.py":
+            needed.add(file)
+        elif file is None and parent is not None:
+            needed.add(parent)
+    return needed - {path}
+
+
+@pytest.mark.parametrize("folder", ["nnspec", "torchref"])
+def test_no_files_import_each_other_in_a_circle(folder: str) -> None:
+    needs = {path: imported_files(path) for path in files(folder)}
+    try:
+        tuple(graphlib.TopologicalSorter(needs).static_order())
+    except graphlib.CycleError as circle:
+        pytest.fail(" -> ".join(str(path.relative_to(ROOT)) for path in circle.args[1]))
+
+
+def test_the_judge_evaluates_no_expression() -> None:
+    for name in ("judge", "accuracy", "properties", "export", "runner"):
+        needed = imported_files(ROOT / "nnspec" / f"{name}.py")
+        assert ROOT / "nnspec" / "expression.py" not in needed, name
 
 
 def test_nnspec_imports_no_framework_and_no_backend() -> None:
