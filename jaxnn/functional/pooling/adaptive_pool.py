@@ -418,10 +418,10 @@ def _means_by_gather(
     start, end = np.array(windows).T
     positions = start[:, None] + np.arange((end - start).max())
     inside = positions < end[:, None]
-    after = tuple(range(2, x.ndim - axis + 1))
     taps = jnp.take(x, jnp.asarray(positions), axis, mode="clip")
-    taps = jnp.where(np.expand_dims(inside, after)[(None,) * axis], taps, jnp.zeros_like(taps))
-    lengths = np.expand_dims((end - start).astype(x.dtype), after[:-1])
+    inside = np.expand_dims(inside, tuple(range(2, taps.ndim - axis)))
+    taps = jnp.where(inside[(None,) * axis], taps, jnp.zeros_like(taps))
+    lengths = np.expand_dims((end - start).astype(x.dtype), tuple(range(1, x.ndim - axis)))
     return taps.sum(axis + 1) / lengths[(None,) * axis]
 
 
