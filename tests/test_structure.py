@@ -153,3 +153,19 @@ def test_what_has_no_file_is_there_all_the_same() -> None:
     for name in {*named["layer"]} - left_out:
         assert isinstance(getattr(jaxnn, name), type), name
     assert not (named["layer"].keys() | named["function"].keys()) & SPECS.keys()
+
+
+# --- jaxnn.functional: definitions, formulations, and the seam between them --------------------
+
+
+def names_in(path: Path) -> set[str]:
+    """The names and attributes that a file's code mentions."""
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    names = {n.id for n in nodes if isinstance(n, ast.Name)}
+    return names | {n.attr for n in nodes if isinstance(n, ast.Attribute)}
+
+
+def test_one_module_asks_for_a_platform() -> None:
+    for path in files("jaxnn"):
+        if path.name != "_xla.py":
+            assert not names_in(path) & {"platform_dependent", "set_xla_metadata"}, path

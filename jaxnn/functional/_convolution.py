@@ -12,24 +12,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from .._called import called
-from .._checks import accumulation_dtype, is_sharded
-
-# Where a kernel has more taps, or elements in a group, they are not written out one by one.
-_MAX_TAPS = 64
-# Where there are more groups, they are not written out one by one.
-_MAX_GROUPS = 8
-# Up to this many elements (64 MB in float32), a sample is unfolded for a matrix product.
-_MAX_COLUMNS = 2**24
-# From this many elements (4 KB in float32), a sample is worth a step of a loop.
-_LARGE_SAMPLE = 2**10
-# With fewer positions for each output channel, all samples are unfolded for one matrix product.
-_FEW_POSITIONS = 2
-# Rows (times channels) up to which XLA's convolution has one thread, rows from which it has two,
-# and channels with which that is so.
-_NARROW = 2**12
-_WIDE = 2**7
-_SOME_CHANNELS, _MANY_CHANNELS = 2**5, 2**7
+from .._dtypes import accumulation_dtype
+from .._thresholds import thresholds
+from .._xla import by_platform, is_sharded, out_of_line
 
 
 class Geometry(NamedTuple):
@@ -142,7 +127,8 @@ def _by_platform(
     def default(input: jax.Array, weight: jax.Array) -> jax.Array:
         return _native(input, weight, geometry).astype(wide)
 
-    return lax.platform_dependent(input, weight, cpu=cpu, default=default)
+    output: jax.Array = by_platform(cpu, default)(input, weight)
+    return output
 
 
 def _by_phases(
@@ -271,8 +257,8 @@ def _interleaved(output: jax.Array, phases: Sequence[int]) -> jax.Array:
 
 
 def _values_on_cpu(input: jax.Array, weight: jax.Array, geometry: Geometry) -> jax.Array:
-    if geometry.groups > 1 and math.prod(weight.shape[1:]) <= _MAX_TAPS:
-        return called(partial(_by_taps, geometry=geometry))(input, weight)
+    if geometry.groups > 1 and math.prod(weight.shape[1:]) <= thresholds().convolution_taps:
+        return out_of_line(partial(_by_taps, geometry=geometry))(input, weight)
     return _by_group(_threaded, input, weight, geometry)
 
 
@@ -296,13 +282,15 @@ def _derivative_on_cpu(
 
 def _is_depthwise(weight: jax.Array, geometry: Geometry) -> bool:
     """Whether each channel is alone in its group, and the taps are few."""
-    return geometry.groups > 1 and weight.shape[1] == 1 and math.prod(weight.shape[2:]) <= _MAX_TAPS
+    are_few = math.prod(weight.shape[2:]) <= thresholds().convolution_taps
+    return geometry.groups > 1 and weight.shape[1] == 1 and are_few
 
 
 def _is_large(input: jax.Array) -> bool:
     """Whether the samples are so large that they are taken one after the other."""
     size = math.prod(input.shape[1:])
-    return isinstance(size, int) and size >= _LARGE_SAMPLE and not is_sharded(input)
+    is_large = isinstance(size, int) and size >= thresholds().convolution_large_sample
+    return is_large and not is_sharded(input)
 
 
 def _by_group(
@@ -312,7 +300,7 @@ def _by_group(
     groups = geometry.groups
     if groups == 1:
         return _dense(formulation, input, weight, geometry)
-    if groups > _MAX_GROUPS:
+    if groups > thresholds().convolution_groups:
         return _unfolded(input, weight, geometry)
     pairs = zip(jnp.split(input, groups, axis=1), jnp.split(weight, groups, axis=0), strict=True)
     single = geometry._replace(groups=1)
@@ -353,12 +341,13 @@ def _has_one_thread(input: jax.Array, width: Any, from_channels: int, to_channel
     """
     if input.ndim != 4 or input.dtype != jnp.float32 or is_sharded(input):
         return False
+    sizes = thresholds()
     are_known = isinstance(width, int) and isinstance(input.shape[0], int)
-    if not are_known or input.shape[0] * width < _WIDE:
+    if not are_known or input.shape[0] * width < sizes.convolution_wide:
         return False
-    fewest = min(from_channels, to_channels)
-    is_narrow = fewest < _MANY_CHANNELS and to_channels * width <= _NARROW
-    return from_channels >= _SOME_CHANNELS and is_narrow
+    are_few = min(from_channels, to_channels) < sizes.convolution_many_channels
+    is_narrow = are_few and to_channels * width <= sizes.convolution_narrow
+    return from_channels >= sizes.convolution_some_channels and is_narrow
 
 
 def _side_by_side(input: jax.Array, weight: jax.Array, geometry: Geometry) -> jax.Array:
@@ -386,10 +375,10 @@ def _has_few_positions(input: jax.Array, weight: jax.Array, geometry: Geometry) 
     kernel_size = weight.shape[2:]
     positions = input.shape[0] * math.prod(output_sizes(input.shape[2:], kernel_size, geometry))
     is_dynamic = not isinstance(positions, int) or is_sharded(input)
-    if is_dynamic or math.prod(kernel_size) > _MAX_TAPS:
+    if is_dynamic or math.prod(kernel_size) > thresholds().convolution_taps:
         return False
-    is_small = positions * math.prod(weight.shape[1:]) <= _MAX_COLUMNS
-    return is_small and positions <= _FEW_POSITIONS * weight.shape[0]
+    is_small = positions * math.prod(weight.shape[1:]) <= thresholds().convolution_columns
+    return is_small and positions <= thresholds().convolution_few_positions * weight.shape[0]
 
 
 def _pointwise(input: jax.Array, weight: jax.Array, stride: tuple[int, ...]) -> jax.Array:
@@ -447,8 +436,9 @@ def _unfolded(input: jax.Array, weight: jax.Array, geometry: Geometry) -> jax.Ar
     """Matrix products for each sample and group, whose transposes, the gradients, are such too."""
     groups, output_size = geometry.groups, output_sizes(input.shape[2:], weight.shape[2:], geometry)
     elements = math.prod(output_size) * math.prod(weight.shape[1:]) * groups
-    is_small = isinstance(elements, int) and elements <= _MAX_COLUMNS
-    if is_sharded(input) or math.prod(weight.shape[2:]) > _MAX_TAPS or not is_small:
+    is_small = isinstance(elements, int) and elements <= thresholds().convolution_columns
+    has_many_taps = math.prod(weight.shape[2:]) > thresholds().convolution_taps
+    if is_sharded(input) or has_many_taps or not is_small:
         return _native(input, weight, geometry)
     shared = 1 if _shares_rows(weight, geometry) else 0
     # By dimension: outputs of a group, their taps, inputs of a group, their taps.

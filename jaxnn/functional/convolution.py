@@ -9,9 +9,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Num
 
 from .._checks import check_array, check_int, check_same_dtype, ntuple
+from .._types import IntOrInts
 from ._convolution import Geometry, convolve, convolve_transposed, output_sizes
-
-IntOrInts = int | Sequence[int]
 
 
 def conv1d(

@@ -12,11 +12,10 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from .._called import called
-from .._checks import check_array, check_floating, check_int, check_same_dtype
+from .._checks import check_array, check_floating, check_int, check_same_dtype, is_readable
+from .._xla import out_of_line
 from .activation import relu, sigmoid, tanh
 from .dropout import check_probability, dropout
-from .embedding import is_readable
 from .linear import linear
 
 State = tuple[Float[Array, "N H"], ...]
@@ -112,8 +111,8 @@ def _lstm_step(gates: Array, state: State, weights: Weights) -> State:
 @jax.custom_jvp
 def _lstm_update(gates: Float[Array, "N 4*H"], c: Float[Array, "N H"]) -> tuple[Array, Array]:
     i, f, g, o = jnp.split(gates, 4, axis=-1)
-    c = called(lambda i, f, g, c: sigmoid(f) * c + sigmoid(i) * _tanh(g))(i, f, g, c)
-    return called(lambda o, c: sigmoid(o) * _tanh(c))(o, c), c
+    c = out_of_line(lambda i, f, g, c: sigmoid(f) * c + sigmoid(i) * _tanh(g))(i, f, g, c)
+    return out_of_line(lambda o, c: sigmoid(o) * _tanh(c))(o, c), c
 
 
 @_lstm_update.defjvp

@@ -11,8 +11,10 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Inexact, Num
 
-from ..._checks import accumulation_dtype, check_array, check_dim, check_floating
-from ._elementwise import Scalar, check_number, elementwise, floating, inexact, is_known
+from ..._checks import check_array, check_dim, check_floating
+from ..._dtypes import accumulation_dtype
+from ..._types import Scalar
+from ._elementwise import check_number, elementwise, floating, inexact, is_known
 
 
 def elu(

@@ -17,9 +17,6 @@ from jaxtyping import Array, Num
 
 from ..._checks import ntuple
 
-# Up to this many taps, a window is written out tap by tap. Beyond, compilation would take long.
-UNROLLED_TAPS = 32
-
 
 class Window(NamedTuple):
     """How the windows lie along one axis."""
