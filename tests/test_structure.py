@@ -169,3 +169,12 @@ def test_one_module_asks_for_a_platform() -> None:
     for path in files("jaxnn"):
         if path.name != "_xla.py":
             assert not names_in(path) & {"platform_dependent", "set_xla_metadata"}, path
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "jaxnn/functional").rglob("definition.py")))
+def test_a_definition_knows_no_platform(path: Path) -> None:
+    hints = {"platform_dependent", "set_xla_metadata", "optimization_barrier"}
+    assert not names_in(path) & hints
+    folder = ".".join(path.relative_to(ROOT).parent.parts)
+    above = [f"{folder}.{name}" for name in ("cpu", "functions")]
+    assert not [n for n in imports(path) if starts(n, "jaxnn._xla", *above)]

@@ -20,7 +20,7 @@ from ._windows import (
     Window,
     check_input,
     pad_to_windows,
-    read_taps,
+    taps_of,
     window_counts,
     windows_of,
 )
@@ -334,8 +334,8 @@ def _select_by_taps(
 ) -> tuple[Num[Array, "..."], Int[Array, "..."]]:
     # One elementwise expression of all taps, which XLA fuses into one loop. Pooling one axis after
     # the other needs fewer comparisons, but is fused as well, and then repeats them.
-    taps = read_taps(x, windows, counts)
-    places = read_taps(positions, windows, counts)
+    taps = taps_of(x, windows, counts)
+    places = taps_of(positions, windows, counts)
     best, index = taps[0], places[0]
     for tap, place in zip(taps[1:], places[1:], strict=True):
         wins = candidate_wins(tap, best)
@@ -406,8 +406,8 @@ def _pick_by_taps(
     x: Num[Array, "..."], indices: Int[Array, "..."], windows: tuple[Window, ...]
 ) -> Num[Array, "..."]:
     counts = window_counts(x.shape, windows)
-    places = read_taps(_positions(x.shape, windows), windows, counts)
-    taps = read_taps(pad_to_windows(x, windows, 0), windows, counts)
+    places = taps_of(_positions(x.shape, windows), windows, counts)
+    taps = taps_of(pad_to_windows(x, windows, 0), windows, counts)
     picked = jnp.zeros_like(indices, x.dtype)
     for tap, place in zip(taps, places, strict=True):
         picked = jnp.where(indices == place, tap, picked)

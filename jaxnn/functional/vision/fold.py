@@ -15,7 +15,7 @@ from jaxtyping import Array, Shaped
 
 from ..._checks import check_array, ntuple
 from ..._types import IntOrInts
-from .._convolution import Geometry, output_sizes, window_taps
+from ..convolution.definition import Geometry, output_sizes, window_taps
 
 
 def unfold(
