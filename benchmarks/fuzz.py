@@ -8,28 +8,26 @@ from __future__ import annotations
 
 import sys
 
-from jaxnn.functional import _convolution, attention
-from jaxnn.functional.normalization import group
+from jaxnn._thresholds import lowered
 from nnspec import cli
 
 LOWERED = {
-    _convolution: {
-        "_NARROW": 2**30, "_WIDE": 1, "_SOME_CHANNELS": 1, "_MANY_CHANNELS": 2**30,
-        "_FEW_POSITIONS": 0, "_LARGE_SAMPLE": 1,
-    },
-    attention: {"_SCORES": 4, "_CAUSAL_ROWS": 2},
-    group: {"_MANY": 0},
-}  # fmt: skip
+    "convolution_narrow": 2**30,
+    "convolution_wide": 1,
+    "convolution_some_channels": 1,
+    "convolution_many_channels": 2**30,
+    "convolution_few_positions": 0,
+    "convolution_large_sample": 1,
+    "attention_scores": 4,
+    "attention_causal_rows": 2,
+    "layer_norm_elements": 0,
+}
 
 
 def main() -> int:
-    """Lower the thresholds, then run."""
-    for module, values in LOWERED.items():
-        for name, value in values.items():
-            # Refuse what is no threshold any more, so that nothing is tested by its old name.
-            getattr(module, name)
-            setattr(module, name, value)
-    return cli.main(["fuzz", *sys.argv[1:]])
+    """Run with other thresholds."""
+    with lowered(**LOWERED):
+        return cli.main(["fuzz", *sys.argv[1:]])
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import DTypeLike
+
+from ._dtypes import accumulation_dtype
 
 
 def check_int(value: Any, name: str, layer: str, minimum: int | None = None) -> int:
@@ -57,12 +58,6 @@ def check_same_dtype(arrays: dict[str, jax.Array | None], layer: str) -> None:
         raise TypeError(f"{layer}: the dtypes must be equal, but {listed}; convert with astype")
 
 
-def promoted_dtype(*arrays: jax.Array) -> np.dtype[Any]:
-    """Return the dtype of the arrays' sum, where torch promotes, also under strict promotion."""
-    with jax.numpy_dtype_promotion("standard"):
-        return np.dtype(jnp.result_type(*(array.dtype for array in arrays)))
-
-
 def check_dim(dim: Any, ndim: int, name: str, layer: str) -> int:
     """Return dimension `dim` of an array with `ndim` dimensions, counted from the front.
 
@@ -91,13 +86,6 @@ def ntuple(
     return tuple(check_int(item, name, layer, minimum) for item in items)
 
 
-def accumulation_dtype(dtype: DTypeLike) -> np.dtype[Any]:
-    """Return the dtype that sums over values of `dtype` are taken in: at least 32 bits wide."""
-    resolved = np.dtype(dtype)
-    is_narrow = jnp.issubdtype(resolved, jnp.floating) and resolved.itemsize < 4
-    return np.dtype(np.float32) if is_narrow else resolved
-
-
 def check_parameters(
     input: jax.Array, given: dict[str, jax.Array], shape: tuple[int, ...], layer: str
 ) -> None:
@@ -121,6 +109,8 @@ def check_parameters(
             )
 
 
-def is_sharded(array: jax.Array) -> bool:
-    """Whether types tell that a dimension is spread over devices, so that it cannot be scanned."""
-    return any(axis is not None for axis in jax.typeof(array).sharding.spec)
+def is_readable(array: Any) -> bool:
+    """Whether the host can read `array`: it is not being traced, and all of it is here."""
+    return isinstance(array, np.ndarray) or (
+        not isinstance(array, jax.core.Tracer) and array.is_fully_addressable
+    )

@@ -17,7 +17,7 @@ from jax.scipy.special import ndtr, ndtri
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from ._checks import accumulation_dtype
+from ._dtypes import accumulation_dtype
 
 Shape = Sequence[int]
 

@@ -8,6 +8,7 @@ import pytest
 
 import jaxnn
 from jaxnn._config import in_forward_mode
+from jaxnn._thresholds import lowered, thresholds
 from jaxnn.functional._gradients import straight_through
 
 
@@ -44,6 +45,16 @@ def test_forward_mode_holds_for_its_thread():
         thread.start()
         thread.join()
     assert seen == [False]
+
+
+def test_thresholds_enter_the_callers_caches():
+    jitted = jax.jit(lambda x: x * thresholds().pooling_taps)
+    assert jitted(1) == 32
+    with lowered(pooling_taps=4), lowered(attention_scores=8):
+        assert jitted(1) == 4
+    assert jitted(1) == 32
+    with pytest.raises(TypeError, match="pooling_tap"):
+        lowered(pooling_tap=4)
 
 
 def test_check_indices_nests_and_lasts():

@@ -197,3 +197,28 @@ def test_what_has_no_file_is_there_all_the_same() -> None:
     for name in {*named["layer"]} - left_out:
         assert isinstance(getattr(jaxnn, name), type), name
     assert not (named["layer"].keys() | named["function"].keys()) & SPECS.keys()
+
+
+# --- jaxnn.functional: definitions, formulations, and the seam between them --------------------
+
+
+def names_in(path: Path) -> set[str]:
+    """The names and attributes that a file's code mentions."""
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    names = {n.id for n in nodes if isinstance(n, ast.Name)}
+    return names | {n.attr for n in nodes if isinstance(n, ast.Attribute)}
+
+
+def test_one_module_asks_for_a_platform() -> None:
+    for path in files("jaxnn"):
+        if path.name != "_xla.py":
+            assert not names_in(path) & {"platform_dependent", "set_xla_metadata"}, path
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "jaxnn/functional").rglob("definition.py")))
+def test_a_definition_knows_no_platform(path: Path) -> None:
+    hints = {"platform_dependent", "set_xla_metadata", "optimization_barrier"}
+    assert not names_in(path) & hints
+    folder = ".".join(path.relative_to(ROOT).parent.parts)
+    above = [f"{folder}.{name}" for name in ("cpu", "functions")]
+    assert not [n for n in imports(path) if starts(n, "jaxnn._xla", *above)]

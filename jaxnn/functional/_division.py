@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import jax
 
-from .._checks import accumulation_dtype
+from .._dtypes import accumulation_dtype
 
 
 def divide(x: jax.Array, divisor: jax.Array) -> jax.Array:

@@ -7,7 +7,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from .._checks import accumulation_dtype
+from .._dtypes import accumulation_dtype
 from ._gradients import magnitude
 
 

@@ -11,12 +11,12 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Num
 
-from .._checks import accumulation_dtype, check_array, check_dim, check_floating, promoted_dtype
+from .._checks import check_array, check_dim, check_floating
+from .._dtypes import accumulation_dtype, promoted_dtype
+from .._types import Scalar
 from ._gradients import magnitude, straight_through
 from ._vector_norm import vector_norm
 from .activation._elementwise import check_number
-
-Scalar = float | Float[Array, ""]
 
 
 def cosine_similarity(

@@ -12,7 +12,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Shaped
 
-from .._checks import accumulation_dtype, check_array, check_floating
+from .._checks import check_array, check_floating
+from .._dtypes import accumulation_dtype
 
 Probability = float | Float[Array, ""]
 

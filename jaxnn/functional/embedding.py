@@ -12,8 +12,10 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
-from .._checks import check_array, check_floating, check_int, check_same_dtype
+from .._checks import check_array, check_floating, check_int, check_same_dtype, is_readable
 from .._config import check_indices
+from .._dtypes import index_dtype
+from .._xla import by_platform
 from ._gradients import straight_through
 
 
@@ -314,11 +316,9 @@ def _pool_rows(
 ) -> Float[Array, "bags D"]:
     # XLA on a CPU writes all rows to memory before it adds them, which takes 2.6 times as long as
     # to add one row of each bag after the other; other devices do it at once.
-    return lax.platform_dependent(  # type: ignore[no-any-return]
-        weight, ids, factors,
-        cpu=partial(_add_one_by_one, pooling),
-        default=partial(_add_all, pooling),
-    )  # fmt: skip
+    pool = by_platform(cpu=partial(_add_one_by_one, pooling), default=partial(_add_all, pooling))
+    bags: Array = pool(weight, ids, factors)
+    return bags
 
 
 @_pool_rows.defjvp
@@ -534,7 +534,7 @@ def one_hot(input: Int[Array, "*shape"], num_classes: int = -1) -> Int[Array, "*
 def _one_hot(classes: Int[Array, "*shape"], num_classes: int) -> Int[Array, "*shape classes"]:
     places = jnp.arange(num_classes, dtype=classes.dtype)
     places = places.reshape((1,) * classes.ndim + (num_classes,))
-    return (classes[..., None] == places).astype(jax.dtypes.canonicalize_dtype(jnp.int64))
+    return (classes[..., None] == places).astype(index_dtype())
 
 
 def check_ids(input: Any, rows: int, layer: str) -> Int[Array, "*ids"]:
@@ -562,13 +562,6 @@ def check_ids(input: Any, rows: int, layer: str) -> Int[Array, "*ids"]:
                     f"lie between 0 and {rows - 1}"
                 )
     return ids
-
-
-def is_readable(array: Any) -> bool:
-    """Whether the host can read `array`: it is not being traced, and all of it is here."""
-    return isinstance(array, np.ndarray) or (
-        not isinstance(array, jax.core.Tracer) and array.is_fully_addressable
-    )
 
 
 def check_padding_idx(padding_idx: int | None, rows: int, layer: str) -> int | None:

@@ -10,7 +10,8 @@ from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, Num
 
-from .._checks import accumulation_dtype, check_array, check_floating, check_same_dtype
+from .._checks import check_array, check_floating, check_same_dtype
+from .._dtypes import accumulation_dtype
 
 
 def linear(

@@ -9,11 +9,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
 
-from ..._checks import accumulation_dtype, check_array, check_floating
-
-Scalar = float | Float[Array, ""]
+from ..._checks import check_array, check_floating
+from ..._dtypes import accumulation_dtype
 
 
 def elementwise(formula: Callable[..., jax.Array]) -> Callable[..., jax.Array]:

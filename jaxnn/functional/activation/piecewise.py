@@ -16,9 +16,11 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Real
 
-from ..._checks import accumulation_dtype, check_array, check_floating, check_same_dtype
+from ..._checks import check_array, check_floating, check_same_dtype
+from ..._dtypes import accumulation_dtype
+from ..._types import Scalar
 from .._gradients import straight_through
-from ._elementwise import Scalar, check_number, elementwise, floating, is_known, real
+from ._elementwise import check_number, elementwise, floating, is_known, real
 
 
 def relu(input: Real[Array, "..."], inplace: bool = False) -> Real[Array, "..."]:

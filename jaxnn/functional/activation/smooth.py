@@ -11,8 +11,11 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Inexact, Num
 
-from ..._checks import accumulation_dtype, check_array, check_dim, check_floating
-from ._elementwise import Scalar, check_number, elementwise, floating, inexact, is_known
+from ..._checks import check_array, check_dim, check_floating
+from ..._dtypes import accumulation_dtype
+from ..._types import Scalar
+from .._tanh import steep_tanh
+from ._elementwise import check_number, elementwise, floating, inexact, is_known
 
 
 def elu(
@@ -169,7 +172,7 @@ def _gelu(x: jax.Array) -> jax.Array:
 def _gelu_by_tanh(x: jax.Array) -> jax.Array:
     # Beyond 100 the tanh is 1, but the cube might overflow and make the gradient 0 * inf = NaN.
     z = jnp.clip(x, -100, 100)
-    return 0.5 * x * (1 + _steep_tanh(math.sqrt(2 / math.pi) * (z + 0.044715 * z * z * z)))
+    return 0.5 * x * (1 + steep_tanh(math.sqrt(2 / math.pi) * (z + 0.044715 * z * z * z)))
 
 
 def sigmoid(input: Num[Array, "..."]) -> Inexact[Array, "..."]:
@@ -418,24 +421,9 @@ def tanh(input: Num[Array, "..."]) -> Inexact[Array, "..."]:
     return _tanh(inexact(input, "tanh"))
 
 
-@jax.custom_jvp
-def _steep_tanh(x: jax.Array) -> jax.Array:
-    return jnp.tanh(x)
-
-
-@_steep_tanh.defjvp
-def _steep_tanh_jvp(
-    primals: tuple[jax.Array], tangents: tuple[jax.Array]
-) -> tuple[jax.Array, jax.Array]:
-    # One less the square of the tanh would cancel where the tanh is near 1.
-    (x,) = primals
-    z = jnp.exp(2 * jnp.where(x < 0, x, -x))
-    return _steep_tanh(x), tangents[0] * (4 * z / ((1 + z) * (1 + z)))
-
-
 @elementwise
 def _tanh(x: jax.Array) -> jax.Array:
-    return jnp.tanh(x) if jnp.iscomplexobj(x) else _steep_tanh(x)
+    return jnp.tanh(x) if jnp.iscomplexobj(x) else steep_tanh(x)
 
 
 def tanhshrink(input: Num[Array, "..."]) -> Inexact[Array, "..."]:

@@ -11,9 +11,11 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Num
 
-from ..._checks import accumulation_dtype, check_array, check_dim, check_floating
+from ..._checks import check_array, check_dim, check_floating
+from ..._dtypes import accumulation_dtype
+from ..._types import Scalar
 from .._gradients import straight_through
-from ._elementwise import Scalar, check_number
+from ._elementwise import check_number
 
 
 def softmax(

@@ -10,9 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from ..._checks import check_array, check_same_dtype
+from ..._checks import check_array, check_same_dtype, is_readable
 from ..._config import check_indices
-from ..embedding import is_readable
 
 TARGET_DTYPES = (jnp.int64, jnp.int32, jnp.uint8)
 

@@ -12,9 +12,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Num
 
-from ..._checks import accumulation_dtype, check_array, promoted_dtype
-
-Scalar = float | Float[Array, ""]
+from ..._checks import check_array
+from ..._dtypes import accumulation_dtype, promoted_dtype
 
 
 def check_reduction(reduction: Any, layer: str, *legacy: Any, also: tuple[str, ...] = ()) -> None:

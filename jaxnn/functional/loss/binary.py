@@ -9,10 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ..._checks import check_array, check_floating, check_same_dtype
+from ..._checks import check_array, check_floating, check_same_dtype, is_readable
 from ..._config import check_indices
 from ..activation.smooth import _log_one_plus_exp as log_one_plus_exp
-from ..embedding import is_readable
 from ._reduction import (
     broadcast,
     check_reduction,

@@ -11,18 +11,13 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int, Num
 
-from ..._checks import (
-    accumulation_dtype,
-    check_array,
-    check_floating,
-    check_int,
-    check_same_dtype,
-    promoted_dtype,
-)
+from ..._checks import check_array, check_floating, check_int, check_same_dtype
+from ..._dtypes import accumulation_dtype, promoted_dtype
+from ..._types import Scalar
 from ..activation._elementwise import check_number, is_known
 from ..linear import linear
 from ._classes import check_targets, check_weight, log_sum_exp, over_targets, pick, target_weights
-from ._reduction import Scalar, check_reduction, reduced
+from ._reduction import check_reduction, reduced
 
 
 def nll_loss(

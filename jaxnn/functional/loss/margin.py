@@ -9,12 +9,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Num
 
-from ..._checks import accumulation_dtype, check_array, check_floating, promoted_dtype
+from ..._checks import check_array, check_floating
+from ..._dtypes import accumulation_dtype, promoted_dtype
+from ..._types import Scalar
 from ..activation._elementwise import check_number
 from ..activation.smooth import _log_one_plus_exp as log_one_plus_exp
 from ._classes import check_targets, check_weight, pick
 from ._reduction import (
-    Scalar,
     broadcast,
     check_reduction,
     check_same_rank,

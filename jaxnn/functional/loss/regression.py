@@ -11,13 +11,12 @@ import numpy as np
 from jax.scipy.special import xlogy
 from jaxtyping import Array, Float, Num
 
-from ..._checks import check_array, check_floating, check_same_dtype
+from ..._checks import check_array, check_floating, check_same_dtype, is_readable
 from ..._config import check_indices
+from ..._types import Scalar
 from .._gradients import magnitude, straight_through
 from ..activation._elementwise import check_number, is_known
-from ..embedding import is_readable
 from ._reduction import (
-    Scalar,
     broadcast,
     broadcast_pair,
     check_reduction,

@@ -12,10 +12,10 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from ..._checks import accumulation_dtype, check_array, check_floating, check_int
+from ..._checks import check_array, check_floating, check_int, is_readable
 from ..._config import check_indices
+from ..._dtypes import accumulation_dtype
 from .._gradients import straight_through
-from ..embedding import is_readable
 from ._reduction import check_reduction, reduced
 
 Lengths = Int[Array, "N"] | Sequence[int]

@@ -10,11 +10,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
-from ..._checks import accumulation_dtype, promoted_dtype
+from ..._dtypes import accumulation_dtype, promoted_dtype
+from ..._types import Scalar
 from ..activation._elementwise import check_number, is_known
 from ..distance import pairwise_distance, real_order
 from ._reduction import (
-    Scalar,
     broadcast,
     check_reduction,
     check_same_rank,

@@ -1,6 +1,5 @@
 """Normalisation: by statistics of a batch, of a sample, of neighbouring channels, of a vector."""
 
-from .batch import AxisName as AxisName
 from .batch import batch_norm as batch_norm
 from .batch import batch_norm_with_stats as batch_norm_with_stats
 from .batch import instance_norm as instance_norm

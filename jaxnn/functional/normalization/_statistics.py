@@ -10,8 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-# Up to this many elements, a second sum costs nothing.
-_SHORT = 2**14
+from ..._thresholds import thresholds
 
 
 def along(vector: jax.Array, like: jax.Array, dim: int = 1) -> jax.Array:
@@ -71,7 +70,7 @@ def statistics_of(input: jax.Array, dim: int, dtype: Any, names: tuple[str, ...]
     centred = x - along(shift, x, dim)
     squares = centred * centred
     offset, square = _means((centred, squares), dim, count, names)
-    if isinstance(x.size, int) and x.size <= _SHORT:
+    if isinstance(x.size, int) and x.size <= thresholds().statistics_elements:
         # XLA adds so few one by one, which rounds in one direction; what is left over is small.
         square = square + _means((squares - along(square, x, dim),), dim, count, names)[0]
     var = square - offset * offset

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..._checks import accumulation_dtype, check_array, check_floating, check_parameters
+from ..._checks import check_array, check_floating, check_parameters
+from ..._dtypes import accumulation_dtype
+from ..._types import AxisName, Scalar
 from ._statistics import (
     Statistics,
     count_of,
@@ -16,9 +16,6 @@ from ._statistics import (
     normalize_by_own_statistics,
     updated,
 )
-
-AxisName = str | Sequence[str] | None
-Scalar = float | Float[Array, ""]
 
 
 def batch_norm(

@@ -12,15 +12,11 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from ..._called import called
-from ..._checks import (
-    accumulation_dtype,
-    check_array,
-    check_floating,
-    check_int,
-    check_parameters,
-    is_sharded,
-)
+from ..._checks import check_array, check_floating, check_int, check_parameters
+from ..._dtypes import accumulation_dtype
+from ..._thresholds import thresholds
+from ..._types import Scalar
+from ..._xla import is_sharded, out_of_line
 from ._statistics import (
     Statistics,
     along,
@@ -29,11 +25,6 @@ from ._statistics import (
     normalize_by_own_statistics,
     statistics_of,
 )
-
-Scalar = float | Float[Array, ""]
-
-# From this many elements, XLA sums in another way on a CPU.
-_MANY = 2**21
 
 
 def group_norm(
@@ -165,7 +156,8 @@ def _layer_norm(
     rows = input.reshape(math.prod(lead), size)
     weight, bias = (vector if vector is None else vector.reshape(size) for vector in (weight, bias))
     is_static = isinstance(rows.size, int) and not is_sharded(rows)
-    normalize = _normalize_many_rows if is_static and rows.size >= _MANY else _normalize_rows
+    are_many = is_static and rows.size >= thresholds().layer_norm_elements
+    normalize = _normalize_many_rows if are_many else _normalize_rows
     return normalize(rows, weight, bias, eps).reshape(input.shape)
 
 
@@ -223,8 +215,8 @@ def _derivative_of_rows(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> 
         return standardized * _over_last(d_weight, rows) + _over_last(d_bias, rows)
 
     d_output = scaled * _over_last(weight, scaled)
-    d_output += called(through_statistics)(rows, *statistics, weight, constant, slope)
-    d_output += called(through_parameters)(rows, *statistics, inverse, d_weight, d_bias)
+    d_output += out_of_line(through_statistics)(rows, *statistics, weight, constant, slope)
+    d_output += out_of_line(through_parameters)(rows, *statistics, inverse, d_weight, d_bias)
     return d_output.astype(rows.dtype)
 
 

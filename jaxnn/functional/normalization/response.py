@@ -10,9 +10,9 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from ..._checks import accumulation_dtype, check_array, check_floating, check_int
-
-Scalar = float | Float[Array, ""]
+from ..._checks import check_array, check_floating, check_int
+from ..._dtypes import accumulation_dtype
+from ..._types import Scalar
 
 
 def local_response_norm(

@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..._checks import accumulation_dtype, check_array, check_dim, check_floating
+from ..._checks import check_array, check_dim, check_floating
+from ..._dtypes import accumulation_dtype
+from ..._types import Scalar
 from .._vector_norm import vector_norm
-
-Scalar = float | Float[Array, ""]
 
 
 def normalize(

@@ -6,7 +6,6 @@ o * stride - padding + j * dilation.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -16,9 +15,7 @@ from jax import lax
 from jaxtyping import Array, Num
 
 from ..._checks import ntuple
-
-# Up to this many taps, a window is written out tap by tap. Beyond, compilation would take long.
-UNROLLED_TAPS = 32
+from .._taps import read_taps
 
 
 class Window(NamedTuple):
@@ -130,16 +127,7 @@ def pad_to_windows(
     return lax.pad(x, jnp.asarray(value, x.dtype), config)
 
 
-def read_taps(x: Num[Array, "..."], windows: tuple[Window, ...], counts: list[int]) -> list[Array]:
+def taps_of(x: Num[Array, "..."], windows: tuple[Window, ...], counts: list[int]) -> list[Array]:
     """Return, for each tap in row-major order, what it reads of the padded `x` in each window."""
-    before = x.ndim - len(windows)
-    strides = [1] * before + [window.stride for window in windows]
-    taps = []
-    for place in itertools.product(*[range(window.kernel) for window in windows]):
-        start = [j * window.dilation for j, window in zip(place, windows, strict=True)]
-        end = [
-            first + (count - 1) * window.stride + 1
-            for first, count, window in zip(start, counts, windows, strict=True)
-        ]
-        taps.append(lax.slice(x, [0] * before + start, [*x.shape[:before], *end], strides))
-    return taps
+    kernels, strides, _, dilations, _ = zip(*windows, strict=True)
+    return read_taps(x, kernels, strides, dilations, counts)

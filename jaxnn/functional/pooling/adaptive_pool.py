@@ -17,9 +17,11 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from ..._called import called
-from ..._checks import accumulation_dtype, check_array, check_floating, check_int
-from ._windows import UNROLLED_TAPS, Window, check_rank
+from ..._checks import check_array, check_floating, check_int
+from ..._dtypes import accumulation_dtype, index_dtype
+from ..._thresholds import thresholds
+from ..._xla import out_of_line
+from ._windows import Window, check_rank
 from .max_pool import candidate_wins, flat_index, max_with_indices, pick_by_gather
 
 OutputSize = int | Sequence[int | None]
@@ -368,9 +370,9 @@ def _means_along(x: Float[Array, "..."], axis: int, count: int) -> Float[Array, 
     x = x.reshape(*x.shape[:axis], repeats, size // repeats, *x.shape[axis + 1 :])
     windows = [adaptive_window(i, size // repeats, period) for i in range(period)]
     # No matrix of weights: a NaN or an infinity would spread to windows that do not hold it.
-    if period > UNROLLED_TAPS:
+    if period > thresholds().pooling_taps:
         means = _means_by_gather(x, axis + 1, windows)
-    elif max(end - start for start, end in windows) <= UNROLLED_TAPS:
+    elif max(end - start for start, end in windows) <= thresholds().pooling_taps:
         means = _means_by_sums(x, axis + 1, tuple(windows))
     else:
         means = _means_by_reductions(x, axis + 1, windows)
@@ -398,7 +400,7 @@ def _means_by_sums(
     def default(x: Float[Array, "..."]) -> Float[Array, "..."]:
         return _means_by_reductions(x, axis, windows)
 
-    return called(sums, default)(x)
+    return out_of_line(sums, default)(x)
 
 
 @_means_by_sums.defjvp
@@ -418,10 +420,10 @@ def _means_by_gather(
     start, end = np.array(windows).T
     positions = start[:, None] + np.arange((end - start).max())
     inside = positions < end[:, None]
-    after = tuple(range(2, x.ndim - axis + 1))
     taps = jnp.take(x, jnp.asarray(positions), axis, mode="clip")
-    taps = jnp.where(np.expand_dims(inside, after)[(None,) * axis], taps, jnp.zeros_like(taps))
-    lengths = np.expand_dims((end - start).astype(x.dtype), after[:-1])
+    inside = np.expand_dims(inside, tuple(range(2, taps.ndim - axis)))
+    taps = jnp.where(inside[(None,) * axis], taps, jnp.zeros_like(taps))
+    lengths = np.expand_dims((end - start).astype(x.dtype), tuple(range(1, x.ndim - axis)))
     return taps.sum(axis + 1) / lengths[(None,) * axis]
 
 
@@ -432,13 +434,12 @@ def _adaptive_max(
     sizes = x.shape[-len(counts) :]
     if 0 in counts:
         empty = jnp.zeros((*x.shape[: -len(counts)], *counts), x.dtype)
-        return empty, empty.astype(jax.dtypes.canonicalize_dtype(jnp.int64))
+        return empty, empty.astype(index_dtype())
     if all(size % count == 0 for size, count in zip(sizes, counts, strict=True)):
         steps = [size // count for size, count in zip(sizes, counts, strict=True)]
         return max_with_indices(x, tuple(Window(step, step, 0, 1, False) for step in steps))
     indices = _places_of_maxima(lax.stop_gradient(x), counts)
-    index_dtype = jax.dtypes.canonicalize_dtype(jnp.int64)
-    return pick_by_gather(x, indices, len(counts)), indices.astype(index_dtype)
+    return pick_by_gather(x, indices, len(counts)), indices.astype(index_dtype())
 
 
 def _places_of_maxima(x: Float[Array, "..."], counts: tuple[int, ...]) -> Int[Array, "..."]:

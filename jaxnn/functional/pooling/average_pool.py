@@ -13,8 +13,10 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Num
 
-from ..._checks import accumulation_dtype, check_array, check_int
-from ._windows import UNROLLED_TAPS, Window, check_input, read_taps, window_counts, windows_of
+from ..._checks import check_array, check_int
+from ..._dtypes import accumulation_dtype
+from ..._thresholds import thresholds
+from ._windows import Window, check_input, taps_of, window_counts, windows_of
 
 # torch averages int64 alone of the integers, which without 64-bit mode are int32 here.
 _AVERAGED_DTYPES = frozenset(["bfloat16", "float16", "float32", "float64", "int32", "int64"])
@@ -254,9 +256,9 @@ def _average(
 def window_sums(x: Num[Array, "..."], windows: tuple[Window, ...]) -> Num[Array, "..."]:
     """Return the sum of each window's taps, of which those in the padding count as zero."""
     disjoint = all(w.kernel <= w.stride and not (w.padding or w.ceil_mode) for w in windows)
-    if disjoint and math.prod(w.kernel for w in windows) <= UNROLLED_TAPS:
+    if disjoint and math.prod(w.kernel for w in windows) <= thresholds().pooling_taps:
         # Each position is read once: a sum of slices, which XLA fuses forwards and backwards.
-        return reduce(lax.add, read_taps(x, windows, window_counts(x.shape, windows)))
+        return reduce(lax.add, taps_of(x, windows, window_counts(x.shape, windows)))
     # One axis after the other: kH + kW additions rather than kH * kW.
     for axis, window in enumerate(windows, x.ndim - len(windows)):
         if window.kernel > 1 or window.stride > 1 or window.padding:

@@ -16,7 +16,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from ..._checks import accumulation_dtype, check_array, check_floating, ntuple
+from ..._checks import check_array, check_floating, ntuple
+from ..._dtypes import accumulation_dtype, index_dtype
 from ._windows import check_rank
 from .max_pool import pick_by_gather
 
@@ -285,10 +286,9 @@ def _fractional_max(
     counts: tuple[int, ...],
 ) -> tuple[Float[Array, "..."], Int[Array, "..."]]:
     n, lead = len(kernels), x.shape[: -len(kernels)]
-    index_dtype = jax.dtypes.canonicalize_dtype(jnp.int64)
     if 0 in counts:
         empty = jnp.zeros((*lead, *counts), x.dtype)
-        return empty, empty.astype(index_dtype)
+        return empty, empty.astype(index_dtype())
     # Over two axes torch gives the first number to the last of them.
     u = samples.astype(accumulation_dtype(x.dtype)).reshape(*lead, n)[..., :: -1 if n == 2 else 1]
     options = zip(x.shape[-n:], kernels, counts, strict=True)
@@ -301,7 +301,7 @@ def _fractional_max(
     places = _place_of_maximum(values.reshape(windows.shape))
     indices = jnp.take_along_axis(windows, places, -1)[..., 0]
     indices = indices.reshape(*lead, *counts)
-    return pick_by_gather(x, indices, n), indices.astype(index_dtype)
+    return pick_by_gather(x, indices, n), indices.astype(index_dtype())
 
 
 def _starts(u: Float[Array, "*lead"], size: int, kernel: int, count: int) -> Int[Array, "*lead o"]:

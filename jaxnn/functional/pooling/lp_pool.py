@@ -13,17 +13,17 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Num
 
-from ..._checks import accumulation_dtype, check_array, check_int
+from ..._checks import check_array, check_int
+from ..._dtypes import accumulation_dtype
+from ..._types import Scalar
 from ._windows import Window, check_input, windows_of
 from .average_pool import check_volume, covered, window_sums
 from .max_pool import window_maxima
 
-Norm = float | Float[Array, ""]
-
 
 def lp_pool1d(
     input: Num[Array, "*N C L"],
-    norm_type: Norm,
+    norm_type: Scalar,
     kernel_size: int,
     stride: int | Sequence[int] | None = None,
     ceil_mode: bool = False,
@@ -68,7 +68,7 @@ def lp_pool1d(
 
 def lp_pool2d(
     input: Num[Array, "*N C H W"],
-    norm_type: Norm,
+    norm_type: Scalar,
     kernel_size: int | Sequence[int],
     stride: int | Sequence[int] | None = None,
     ceil_mode: bool = False,
@@ -110,7 +110,7 @@ def lp_pool2d(
 
 def lp_pool3d(
     input: Num[Array, "*N C D H W"],
-    norm_type: Norm,
+    norm_type: Scalar,
     kernel_size: int | Sequence[int],
     stride: int | Sequence[int] | None = None,
     ceil_mode: bool = False,
@@ -154,7 +154,7 @@ def lp_pool3d(
 def lp_windows_of(
     n: int,
     layer: str,
-    norm_type: Norm,
+    norm_type: Scalar,
     kernel_size: int | Sequence[int],
     stride: int | Sequence[int] | None,
     ceil_mode: bool,
@@ -179,7 +179,7 @@ def lp_windows_of(
 def _lp_pool_nd(
     n: int,
     input: Array,
-    norm_type: Norm,
+    norm_type: Scalar,
     kernel_size: int | Sequence[int],
     stride: int | Sequence[int] | None,
     ceil_mode: bool,

@@ -13,12 +13,14 @@ from jax import lax
 from jaxtyping import Array, Bool, Int, Num
 
 from ..._checks import check_array
+from ..._dtypes import index_dtype
+from ..._thresholds import thresholds
+from ..._xla import by_platform, is_sharded
 from ._windows import (
-    UNROLLED_TAPS,
     Window,
     check_input,
     pad_to_windows,
-    read_taps,
+    taps_of,
     window_counts,
     windows_of,
 )
@@ -304,7 +306,7 @@ def max_with_indices(
 ) -> tuple[Num[Array, "..."], Int[Array, "..."]]:
     """Return each window's maximum, and its flat position in the unpadded volume."""
     _, indices = select_max(lax.stop_gradient(x), windows)
-    return window_maxima(x, windows), indices.astype(jax.dtypes.canonicalize_dtype(jnp.int64))
+    return window_maxima(x, windows), indices.astype(index_dtype())
 
 
 def select_max(
@@ -315,7 +317,7 @@ def select_max(
     counts = window_counts(x.shape, windows)
     padded = pad_to_windows(x, windows, lowest), _positions(x.shape, windows)
     taps = math.prod(window.kernel for window in windows)
-    select = _select_by_taps if taps <= UNROLLED_TAPS else _select_by_doubling
+    select = _select_by_taps if taps <= thresholds().pooling_taps else _select_by_doubling
     maxima, indices = select(*padded, windows, counts)
     if any(window.padding for window in windows):
         # Padding wins only where all else holds the lowest value too: then the first tap inside.
@@ -332,8 +334,8 @@ def _select_by_taps(
 ) -> tuple[Num[Array, "..."], Int[Array, "..."]]:
     # One elementwise expression of all taps, which XLA fuses into one loop. Pooling one axis after
     # the other needs fewer comparisons, but is fused as well, and then repeats them.
-    taps = read_taps(x, windows, counts)
-    places = read_taps(positions, windows, counts)
+    taps = taps_of(x, windows, counts)
+    places = taps_of(positions, windows, counts)
     best, index = taps[0], places[0]
     for tap, place in zip(taps[1:], places[1:], strict=True):
         wins = candidate_wins(tap, best)
@@ -378,15 +380,16 @@ def _pick(
 ) -> Num[Array, "..."]:
     """Return what `x` holds at the windows' `indices`: linear in `x`, and zero outside it."""
     by_gather = partial(pick_by_gather, n=len(windows))
-    if any(axes is not None for axes in jax.typeof(x).sharding.spec):
+    if is_sharded(x):
         # On an Explicit mesh the gather's reshape would join a sharded dimension with others.
         return _pick_by_taps(x, indices, windows)
-    if math.prod(window.kernel for window in windows) > UNROLLED_TAPS:
+    if math.prod(window.kernel for window in windows) > thresholds().pooling_taps:
         return by_gather(x, indices)
     # The transpose of the gather is a scatter: the fastest on a CPU, but a loop on a TPU, and
     # atomic additions in any order on a GPU. There the transpose of slices serves, which fuses.
     by_taps = partial(_pick_by_taps, windows=windows)
-    return lax.platform_dependent(x, indices, cpu=by_gather, default=by_taps)
+    picked: Array = by_platform(cpu=by_gather, default=by_taps)(x, indices)
+    return picked
 
 
 def pick_by_gather(x: Num[Array, "..."], indices: Int[Array, "..."], n: int) -> Num[Array, "..."]:
@@ -403,8 +406,8 @@ def _pick_by_taps(
     x: Num[Array, "..."], indices: Int[Array, "..."], windows: tuple[Window, ...]
 ) -> Num[Array, "..."]:
     counts = window_counts(x.shape, windows)
-    places = read_taps(_positions(x.shape, windows), windows, counts)
-    taps = read_taps(pad_to_windows(x, windows, 0), windows, counts)
+    places = taps_of(_positions(x.shape, windows), windows, counts)
+    taps = taps_of(pad_to_windows(x, windows, 0), windows, counts)
     picked = jnp.zeros_like(indices, x.dtype)
     for tap, place in zip(taps, places, strict=True):
         picked = jnp.where(indices == place, tap, picked)

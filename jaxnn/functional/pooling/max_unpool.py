@@ -11,9 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from ..._checks import check_array, check_floating, check_int, ntuple
+from ..._checks import check_array, check_floating, check_int, is_readable, ntuple
 from ..._config import check_indices
-from ..embedding import is_readable
 from ._windows import check_rank
 
 

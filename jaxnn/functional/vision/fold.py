@@ -14,9 +14,8 @@ from jax import lax
 from jaxtyping import Array, Shaped
 
 from ..._checks import check_array, ntuple
-from .._convolution import Geometry, output_sizes, window_taps
-
-IntOrInts = int | Sequence[int]
+from ..._types import IntOrInts
+from ..convolution.definition import Geometry, output_sizes, window_taps
 
 
 def unfold(

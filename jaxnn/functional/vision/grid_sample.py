@@ -13,13 +13,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from ..._checks import (
-    accumulation_dtype,
-    check_array,
-    check_floating,
-    check_int,
-    check_same_dtype,
-)
+from ..._checks import check_array, check_floating, check_int, check_same_dtype
+from ..._dtypes import accumulation_dtype
 
 _MODES = ("bilinear", "nearest", "bicubic")
 _PADDING_MODES = ("zeros", "border", "reflection")

@@ -13,14 +13,9 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Num
 
-from ..._called import called
-from ..._checks import (
-    accumulation_dtype,
-    check_array,
-    check_floating,
-    check_int,
-    is_sharded,
-)
+from ..._checks import check_array, check_floating, check_int
+from ..._dtypes import accumulation_dtype
+from ..._xla import by_platform, is_sharded, out_of_line
 from .._gradients import with_derivative_of, with_transpose_of
 from ..pooling import adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d
 
@@ -409,7 +404,7 @@ def _gather(x: jax.Array, taps: Sequence[_Taps | None]) -> jax.Array:
         if of is not None
     ]
     for i, step in enumerate(steps, 1):
-        x = (called(step) if i < len(steps) else step)(x)
+        x = (out_of_line(step) if i < len(steps) else step)(x)
     return x
 
 
@@ -428,7 +423,8 @@ def _gather_along(x: jax.Array, axis: int, taps: _Taps) -> jax.Array:
     # On a CPU, XLA puts the dimension that it gathers along first, and copies what it gets.
     if is_sharded(x):
         return default(x)
-    return lax.platform_dependent(x, cpu=cpu, default=default)
+    output: jax.Array = by_platform(cpu, default)(x)
+    return output
 
 
 def _rows(count: int, size: int) -> _Place:

@@ -9,7 +9,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, Num
 
 from ... import functional as F
-from ...functional.loss._reduction import Scalar
+from ..._types import Scalar
 from ...functional.loss.cross_entropy import check_smoothing
 from .._module import value_of
 from ._loss import Loss

@@ -15,9 +15,9 @@ from jaxtyping import Array, Float, Int, Num
 
 from ... import functional as F
 from ..._checks import check_array, check_floating, check_int, check_same_dtype
+from ..._types import Scalar
 from ...functional.activation._elementwise import is_known
 from ...functional.loss._classes import check_targets
-from ...functional.loss._reduction import Scalar
 from ...functional.loss.adaptive_log_softmax import (
     Cluster,
     all_log_probabilities,

@@ -11,8 +11,8 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from ... import functional as F
-from ..._checks import accumulation_dtype
-from ...functional.normalization import AxisName
+from ..._dtypes import accumulation_dtype
+from ..._types import AxisName
 from .._module import value_of
 from ._statistics import LazyNorm, NormWithStatistics
 

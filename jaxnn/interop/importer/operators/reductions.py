@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from .... import functional as F
-from ...._checks import accumulation_dtype
+from ...._dtypes import accumulation_dtype
 from ....functional._vector_norm import vector_norm
 from ._register import (
     axes_of,

@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Num
 
-from .._checks import check_array, check_int, check_same_dtype, ntuple
-from ._convolution import Geometry, convolve, convolve_transposed, output_sizes
-
-IntOrInts = int | Sequence[int]
+from ..._checks import check_array, check_int, check_same_dtype, ntuple
+from ..._types import IntOrInts
+from .convolve import convolve, convolve_transposed
+from .definition import Geometry, output_sizes
 
 
 def conv1d(

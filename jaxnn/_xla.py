@@ -1,0 +1,54 @@
+"""What XLA is told: which formulation a platform gets, and what it keeps as a function.
+
+Nothing else under jaxnn asks for a platform.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+from jax import lax
+from jax.experimental.xla_metadata import set_xla_metadata
+
+
+def by_platform(cpu: Callable[..., Any], default: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that is `cpu` in a program for a CPU, and `default` in any other.
+
+    The choice is made when a program is lowered, and leaves no trace in it.
+
+    Example:
+        >>> int(by_platform(cpu=lambda x: x + 1, default=lambda x: 1 + x)(2))
+        3
+    """
+    return partial(lax.platform_dependent, cpu=cpu, default=default)
+
+
+def out_of_line(
+    function: Callable[..., jax.Array], default: Callable[..., jax.Array] | None = None
+) -> Callable[..., jax.Array]:
+    """Return `function` as one that a program for a CPU calls, and does not inline.
+
+    On other devices it is `default`, which is the function itself unless given. On a CPU XLA fuses
+    elementwise operations into each operation that reads their result, and so computes them as
+    often. That costs most where a result is a sum of many terms: a depthwise convolution of 7 x 7
+    and a LayerNorm behind it took five times as long.
+    """
+
+    @jax.jit
+    def inner(*arrays: jax.Array) -> jax.Array:
+        with set_xla_metadata(inlineable=None):
+            return function(*arrays)
+
+    def cpu(*arrays: jax.Array) -> jax.Array:
+        with set_xla_metadata(inlineable="false"):
+            return inner(*arrays)
+
+    return by_platform(cpu, default or function)
+
+
+def is_sharded(array: jax.Array) -> bool:
+    """Whether types tell that a dimension is spread over devices, so that it cannot be scanned."""
+    return any(axis is not None for axis in jax.typeof(array).sharding.spec)
