@@ -47,8 +47,21 @@ nnx.register_variable_name("non_persistent", NonPersistent)
 class Module(nnx.Module):
     """Base class of every layer: an `nnx.Module` that is constructed and printed as in torch.
 
+    A layer holds options and state, and calls a function of the same family in `jaxnn.functional`,
+    whose docstring has the formula, the dtypes and the errors. What all layers share is said here:
+
+    Args:
+        rngs: an `nnx.Rngs`. A layer whose parameters are drawn needs it; a layer that draws when
+            it is called, as dropout does, forks a stream of its own from it, and also takes `rngs`
+            (or a key) at the call; all others accept it and draw nothing.
+        dtype: the dtype of the parameters, float32 by default.
+        inplace: accepted as in torch, without effect.
+
     Raises:
-        TypeError: if it is constructed with `device`, which JAX chooses elsewhere.
+        TypeError: if an option is not of its type, or if there is a `device`, which JAX chooses
+            elsewhere; at the call, if a dtype does not fit.
+        ValueError: if an option is out of range, or the parameters are drawn and there is no
+            `rngs`; at the call, if a shape does not fit.
 
     Example:
         >>> import jaxnn
@@ -66,6 +79,7 @@ class Module(nnx.Module):
     """
 
     __signature__: ClassVar[inspect.Signature]
+    _shown: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -102,8 +116,11 @@ class Module(nnx.Module):
         return self
 
     def extra_repr(self) -> str:
-        """Return what stands between the parentheses when this module is printed."""
-        return ""
+        """Return what stands between the parentheses when this module is printed.
+
+        By default these are the attributes that the class names in `_shown`.
+        """
+        return ", ".join(f"{name}={getattr(self, name)!r}" for name in self._shown)
 
     def __repr__(self) -> str:
         children = [f"({name}): {child!r}" for name, child in named_children(self)]
@@ -153,6 +170,11 @@ class RandomModule(Module):
         """
         if deterministic is not None:
             self.deterministic = deterministic
+
+
+def name_of(module: nnx.Module) -> str:
+    """Return the layer's name as messages have it, such as "jaxnn.Linear"."""
+    return f"jaxnn.{type(module).__name__}"
 
 
 def named_children(module: nnx.Module) -> list[tuple[str, Any]]:

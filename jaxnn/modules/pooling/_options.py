@@ -1,0 +1,18 @@
+"""How pooling layers keep their options."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+
+def static(option: Any) -> Any:
+    """Return a list as a tuple: a module's list would count as part of its state."""
+    return tuple(option) if isinstance(option, Sequence) else option
+
+
+def check_return_indices(return_indices: bool, layer: str) -> bool:
+    """Return the option, or raise a TypeError where it is no bool."""
+    if not isinstance(return_indices, bool):
+        raise TypeError(f"{layer}: `return_indices` must be True or False, got {return_indices!r}")
+    return return_indices
