@@ -120,7 +120,11 @@ class Module(nnx.Module):
 
         By default these are the attributes that the class names in `_shown`.
         """
-        return ", ".join(f"{name}={getattr(self, name)!r}" for name in self._shown)
+        values = [(name, getattr(self, name)) for name in self._shown]
+        return ", ".join(
+            f"{name}={value!r}" if isinstance(value, str) else f"{name}={value}"
+            for name, value in values
+        )
 
     def __repr__(self) -> str:
         children = [f"({name}): {child!r}" for name, child in named_children(self)]

@@ -11,7 +11,8 @@ from jaxtyping import Array, Float
 from ... import functional as F
 from ...functional.pooling import check_output_size
 from .._module import Module, name_of
-from ._options import check_return_indices, static
+from .._types import static
+from ._options import check_return_indices
 
 
 class _AdaptiveAvgPool(Module):

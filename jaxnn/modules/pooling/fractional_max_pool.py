@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from flax import nnx
@@ -12,6 +12,7 @@ from ... import functional as F
 from ..._checks import check_array
 from ...functional.pooling import fractional_options
 from .._module import RandomModule, RandomSource, name_of
+from .._types import FloatOrFloats, IntOrInts
 from ._options import check_return_indices
 
 
@@ -21,9 +22,9 @@ class _FractionalMaxPool(RandomModule):
 
     def __init__(
         self,
-        kernel_size: int | Sequence[int],
-        output_size: int | Sequence[int] | None = None,
-        output_ratio: float | Sequence[float] | None = None,
+        kernel_size: IntOrInts,
+        output_size: IntOrInts | None = None,
+        output_ratio: FloatOrFloats | None = None,
         return_indices: bool = False,
         _random_samples: Float[Array, "N C n"] | None = None,
         *,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from flax import nnx
@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Num
 from ... import functional as F
 from ...functional.pooling import lp_windows_of
 from .._module import Module, name_of
-from ._options import static
+from .._types import IntOrInts, static
 
 
 class _LPPool(Module):
@@ -22,8 +22,8 @@ class _LPPool(Module):
     def __init__(
         self,
         norm_type: float,
-        kernel_size: int | Sequence[int],
-        stride: int | Sequence[int] | None = None,
+        kernel_size: IntOrInts,
+        stride: IntOrInts | None = None,
         ceil_mode: bool = False,
         *,
         rngs: nnx.Rngs | None = None,

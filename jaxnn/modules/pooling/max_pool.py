@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from flax import nnx
@@ -11,7 +11,8 @@ from jaxtyping import Array, Num
 from ... import functional as F
 from ...functional.pooling import windows_of
 from .._module import Module, name_of
-from ._options import check_return_indices, static
+from .._types import IntOrInts, static
+from ._options import check_return_indices
 
 
 class _MaxPool(Module):
@@ -21,10 +22,10 @@ class _MaxPool(Module):
 
     def __init__(
         self,
-        kernel_size: int | Sequence[int],
-        stride: int | Sequence[int] | None = None,
-        padding: int | Sequence[int] = 0,
-        dilation: int | Sequence[int] = 1,
+        kernel_size: IntOrInts,
+        stride: IntOrInts | None = None,
+        padding: IntOrInts = 0,
+        dilation: IntOrInts = 1,
         return_indices: bool = False,
         ceil_mode: bool = False,
         *,

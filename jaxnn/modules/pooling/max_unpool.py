@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int
 from ... import functional as F
 from ...functional.pooling import unpool_options
 from .._module import Module, name_of
+from .._types import IntOrInts
 
 
 class _MaxUnpool(Module):
@@ -20,9 +21,9 @@ class _MaxUnpool(Module):
 
     def __init__(
         self,
-        kernel_size: int | Sequence[int],
-        stride: int | Sequence[int] | None = None,
-        padding: int | Sequence[int] = 0,
+        kernel_size: IntOrInts,
+        stride: IntOrInts | None = None,
+        padding: IntOrInts = 0,
         *,
         rngs: nnx.Rngs | None = None,
     ) -> None:
