@@ -73,6 +73,31 @@ def test_imports_run_one_way(folder: str, forbidden: tuple[str, ...]) -> None:
         assert not [n for n in imports(path) if starts(n, *forbidden)], path
 
 
+# Modules stand below utils and interop, which do not know each other.
+@pytest.mark.parametrize(
+    ("folder", "forbidden"),
+    [
+        ("jaxnn/modules", ("jaxnn.utils", "jaxnn.sparse", "jaxnn.sharding", "jaxnn.precision")),
+        ("jaxnn/utils", ("jaxnn.interop",)),
+        ("jaxnn/interop", ("jaxnn.utils",)),
+    ],
+)
+def test_modules_stand_below_what_uses_them(folder: str, forbidden: tuple[str, ...]) -> None:
+    for path in files(folder):
+        assert not [n for n in imports(path) if starts(n, *forbidden)], path
+
+
+def test_jaxnn_does_not_import_its_own_face() -> None:
+    for path in files("jaxnn"):
+        if path.name == "backend.py":  # nnspec's guest, who uses jaxnn as anyone does
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and not node.level:
+                names = [node.module or ""]
+            assert not [name for name in names if starts(name, "jaxnn")], path
+
+
 @pytest.mark.parametrize("path", ["jaxnn/backend.py", "torchref/backend.py"])
 def test_adapters_name_no_layer(path: str) -> None:
     tree = ast.parse((ROOT / path).read_text())

@@ -1,6 +1,7 @@
 """The layers, one file a family."""
 
-from ._module import Frozen, Module, NonPersistent
+from ._module import Module
+from ._state import Frozen, NonPersistent
 from .activation import (
     CELU,
     ELU,

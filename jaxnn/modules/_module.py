@@ -1,4 +1,4 @@
-"""What every layer shares: its base class, its kinds of state, and how it draws random numbers."""
+"""What every layer shares: its base class, and how it draws random numbers."""
 
 from __future__ import annotations
 
@@ -11,37 +11,9 @@ import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 
+from ._state import named_children
+
 RandomSource = nnx.Rngs | nnx.RngStream | jax.Array
-
-
-class Frozen(nnx.Variable[Any]):
-    """A parameter that is not trained: in the state dict, but no `nnx.Param`, so without gradient.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> from flax import nnx
-        >>> import jaxnn
-        >>> table = jaxnn.Frozen(jnp.zeros((2, 3)))
-        >>> isinstance(table, nnx.Param)
-        False
-    """
-
-
-class NonPersistent(nnx.BatchStat[Any]):
-    """A buffer that is part of the module's state, but not of its state dict.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> from flax import nnx
-        >>> import jaxnn
-        >>> positions = jaxnn.NonPersistent(jnp.arange(3))
-        >>> isinstance(positions, nnx.BatchStat)
-        True
-    """
-
-
-nnx.register_variable_name("frozen", Frozen)
-nnx.register_variable_name("non_persistent", NonPersistent)
 
 
 class Module(nnx.Module):
@@ -179,30 +151,6 @@ class RandomModule(Module):
 def name_of(module: nnx.Module) -> str:
     """Return the layer's name as messages have it, such as "jaxnn.Linear"."""
     return f"jaxnn.{type(module).__name__}"
-
-
-def named_children(module: nnx.Module) -> list[tuple[str, Any]]:
-    """Return the modules that are attributes of `module`, by name, in the order of registration.
-
-    The order of `vars(module)` is lost when NNX splits and merges a module (it sorts the names);
-    the record of which attributes are data keeps it.
-    """
-    return [
-        (name, child) for name, child in ordered_attributes(module) if isinstance(child, nnx.Module)
-    ]
-
-
-def ordered_attributes(module: nnx.Pytree) -> list[tuple[str, Any]]:
-    """Return the attributes of `module` in the order in which they were first assigned."""
-    attributes = vars(module)
-    ordered = [name for name in getattr(module, "_pytree__nodes", ()) if name in attributes]
-    ordered += [name for name in attributes if name not in set(ordered)]
-    return [(name, attributes[name]) for name in ordered if not name.startswith("_pytree__")]
-
-
-def value_of(variable: nnx.Variable[jax.Array] | None) -> jax.Array | None:
-    """Return the variable's array, or None where there is no variable."""
-    return None if variable is None else variable[...]
 
 
 def parameter_key(module: nnx.Module, rngs: RandomSource | None) -> jax.Array:

@@ -20,8 +20,9 @@ from ..functional.embedding import (
     lookup_bags,
     pool_bags,
 )  # fmt: skip
-from ._module import Frozen, Module, parameter_dtype, parameter_key
+from ._module import Module, parameter_dtype, parameter_key
 from ._row_tape import tap_rows
+from ._state import Frozen
 
 
 class Embedding(Module):

@@ -16,7 +16,8 @@ from .. import functional as F
 from .. import init
 from .._checks import check_int
 from ._lazy import LazyModule
-from ._module import Module, parameter_dtype, parameter_key, value_of
+from ._module import Module, parameter_dtype, parameter_key
+from ._state import value_of
 
 
 class Identity(Module):

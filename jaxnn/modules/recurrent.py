@@ -17,15 +17,9 @@ from jaxtyping import Array, Float, Int
 from .. import functional as F
 from .. import init
 from .._checks import check_int
-from ..utils.rnn import PackedSequence, lengths_in_order, pack_in_order, pad_in_order
-from ._module import (
-    Module,
-    RandomModule,
-    RandomSource,
-    parameter_dtype,
-    parameter_key,
-    value_of,
-)
+from ._module import Module, RandomModule, RandomSource, parameter_dtype, parameter_key
+from ._packed import PackedSequence, lengths_in_order, pack_in_order, pad_in_order
+from ._state import value_of
 
 _FUNCTIONS: dict[str, Callable[..., tuple[Any, ...]]] = {
     "RNN_TANH": F.rnn_tanh,

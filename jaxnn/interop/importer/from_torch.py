@@ -13,7 +13,8 @@ import numpy as np
 from flax import nnx
 
 from ...modules import container
-from ...modules._module import Frozen, NonPersistent, fork_stream
+from ...modules._module import fork_stream
+from ...modules._state import Frozen, NonPersistent
 from ...modules.container import _accepts_rngs
 from ..checkpoint import as_numpy, as_tensor
 from ..proof.evidence import Check, check_import

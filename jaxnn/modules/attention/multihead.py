@@ -15,7 +15,8 @@ from ... import init
 from ..._checks import check_int
 from ...functional.attention import Mask
 from ...functional.dropout import check_probability
-from .._module import RandomModule, RandomSource, parameter_dtype, parameter_key, value_of
+from .._module import RandomModule, RandomSource, parameter_dtype, parameter_key
+from .._state import value_of
 from ..linear import Linear
 
 

@@ -11,7 +11,8 @@ from jaxtyping import Array, Float, Num
 
 from ..._checks import check_array
 from ...functional.loss._reduction import check_reduction
-from .._module import Module, name_of, value_of
+from .._module import Module, name_of
+from .._state import value_of
 
 
 class Loss(Module):

@@ -6,7 +6,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from ... import functional as F
-from .._module import value_of
+from .._state import value_of
 from ._loss import Loss, WeightedLoss
 
 

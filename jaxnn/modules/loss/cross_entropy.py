@@ -17,7 +17,7 @@ from ..._checks import check_int
 from ...functional.activation._elementwise import is_known
 from ...functional.loss._reduction import Scalar
 from ...functional.loss.cross_entropy import check_smoothing
-from .._module import value_of
+from .._state import value_of
 from ..linear import Linear
 from ._loss import Loss
 

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int, Num
 from ... import functional as F
 from ...functional.loss._reduction import Scalar
 from ...functional.loss.margin import check_power
-from .._module import value_of
+from .._state import value_of
 from ._loss import Loss, PlainLoss, WeightedLoss
 
 

@@ -12,7 +12,8 @@ from jaxtyping import Array, Float
 
 from ... import functional as F
 from ..._checks import check_int
-from .._module import Module, parameter_dtype, value_of
+from .._module import Module, parameter_dtype
+from .._state import value_of
 from ._statistics import check_number
 
 
