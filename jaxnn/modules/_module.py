@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from functools import cache
 from typing import Any, ClassVar, Self
 
 import jax
@@ -183,6 +184,12 @@ def key_from(rngs: RandomSource, stream: str, layer: str) -> jax.Array:
 def keys_for_parts(rngs: RandomSource | None) -> RandomSource | None:
     """Return `rngs` so that several parts can draw from it: one key would give all the same."""
     return rngs if rngs is None or isinstance(rngs, nnx.Pytree) else nnx.Rngs(rngs)
+
+
+@cache
+def accepts_rngs(module_type: Any) -> bool:
+    """Whether a call of such a module takes `rngs`."""
+    return "rngs" in inspect.signature(module_type.__call__).parameters
 
 
 def parameter_dtype(
