@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import inspect
+import itertools
 import typing
 from collections.abc import Iterator
 from pathlib import Path
@@ -159,6 +160,29 @@ def test_a_layer_is_where_its_family_says(spec: Any) -> None:
 
 
 WITH_FUNCTION = [spec for spec in LAYERS if "functional" in spec.data]
+
+
+def home(thing: Any) -> list[str]:
+    """The family and, where that is a folder, the file that a layer or a function stands in."""
+    _, _, *parts = thing.__module__.split(".")
+    return list(itertools.takewhile(lambda part: part not in IMPLEMENTATION, parts))
+
+
+# How a function is made where its family, or its file, is a folder of its own.
+IMPLEMENTATION = {"definition", "cpu", "functions"}
+
+
+@pytest.mark.parametrize("spec", WITH_FUNCTION, ids=lambda spec: spec.name)
+def test_a_layer_and_its_function_stand_in_files_of_one_name(spec: Any) -> None:
+    layer = home(getattr(jaxnn, spec.name))
+    function = home(getattr(jaxnn.functional, spec.data["functional"]["name"]))
+    shared = min(len(layer), len(function))  # a family of one idea is a file on its side
+    assert layer[:shared] == function[:shared]
+
+
+def test_no_file_of_layers_is_long() -> None:
+    for path in [*files("jaxnn/modules"), *files("jaxnn/utils"), *files("jaxnn/sparse")]:
+        assert len(path.read_text().splitlines()) <= 500, path
 
 
 @pytest.mark.parametrize("spec", WITH_FUNCTION, ids=lambda spec: spec.name)

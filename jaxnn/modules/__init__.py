@@ -1,4 +1,7 @@
-"""The layers, one file a family."""
+"""The layers: for each family a folder or a file, with the names of `jaxnn.functional`.
+
+A layer holds options and state, and calls its function: see `jaxnn.Module` for what all share.
+"""
 
 from ._module import Module
 from ._state import Frozen, NonPersistent
