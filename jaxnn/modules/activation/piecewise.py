@@ -186,6 +186,8 @@ class PReLU(Module):
     Attributes:
         weight: the slopes, of shape (num_parameters).
 
+    Source: He et al., 2015; torch.nn.PReLU.
+
     Example:
         >>> import jax.numpy as jnp
         >>> import jaxnn

@@ -39,7 +39,7 @@ class MultiheadAttention(RandomModule):
         vdim: the features of a value, by default E.
         batch_first: whether the batch is the first dimension.
         dtype: the parameters' dtype, which the inputs must have too.
-        rngs: where the parameters are drawn from, and the layer's own stream for dropout.
+        rngs: where the parameters are drawn from, and the stream for dropout.
 
     Attributes:
         in_proj_weight: W_q, W_k and W_v, one below the other, drawn by Xavier's uniform rule; or,

@@ -186,12 +186,13 @@ class Transformer(Module):
         custom_encoder: what stands for the encoder, or None.
         custom_decoder: what stands for the decoder, or None.
         d_model, nhead, dim_feedforward, dropout, activation, layer_norm_eps, batch_first,
-            norm_first,
-            bias, dtype, rngs: as for `TransformerEncoderLayer`.
+            norm_first, bias, dtype, rngs: as for `TransformerEncoderLayer`.
 
     Attributes:
         encoder: the encoder.
         decoder: the decoder.
+
+    Source: Vaswani et al., 2017; torch.nn.Transformer.
 
     Example:
         >>> import jax.numpy as jnp

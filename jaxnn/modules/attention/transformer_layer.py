@@ -75,12 +75,14 @@ class TransformerEncoderLayer(_TransformerLayer):
         norm_first: whether the normalisations come before, and not after the sums.
         bias: whether the linear layers and normalisations have biases.
         dtype: the parameters' dtype, which the input must have too.
-        rngs: where the parameters are drawn from, and the dropouts' streams.
+        rngs: where the parameters are drawn from, and the streams for dropout.
 
     Attributes:
         self_attn: the attention.
         linear1, linear2: W_1 and W_2.
         norm1, norm2: the normalisations.
+
+    Source: Vaswani et al., 2017; torch.nn.TransformerEncoderLayer.
 
     Example:
         >>> import jax.numpy as jnp

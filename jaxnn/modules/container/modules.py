@@ -154,8 +154,7 @@ class ModuleDict(Names):
 
     Args:
         modules: a mapping from names to modules, or an iterable of pairs of them. A name is a
-            string,
-            not empty and without a dot, and not that of an attribute such as "train".
+            string, not empty and without a dot, and not that of an attribute such as "train".
 
     Example:
         >>> import jaxnn

@@ -102,8 +102,7 @@ class ParameterDict(_Parameters, Names):
 
     Args:
         parameters: a mapping from names to values, or an iterable of pairs of them, with names as
-            for
-            `ModuleDict`.
+            for `ModuleDict`.
 
     Example:
         >>> import jax.numpy as jnp

@@ -29,12 +29,11 @@ class RNNCellBase(Module):
         rngs: where the parameters are drawn from.
 
     Attributes:
-        weight_ih: the weights for the input, those of the gates one below the other, of shape
-            (num_chunks hidden_size, input_size).
+        weight_ih: the weights for the input, gate below gate, of shape
+            (num_chunks hidden_size, input_size); drawn from U(-s, s) with
+            s = 1 / sqrt(hidden_size), as all.
         weight_hh: those for the state, of shape (num_chunks hidden_size, hidden_size).
         bias_ih, bias_hh: the biases in the same order, of shape (num_chunks hidden_size,), or None.
-            All
-            are drawn from U(-s, s), s = 1 / sqrt(hidden_size).
 
     Example:
         >>> import jaxnn

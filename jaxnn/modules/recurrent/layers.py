@@ -37,8 +37,8 @@ class RNNBase(RandomModule):
     behind the other. D below is 2 then, else 1; R is `proj_size`, or else hidden_size.
 
     Shapes: input (L, N, input_size), or (N, L, input_size) with `batch_first`, or (L, input_size);
-    h_0 (D num_layers, N, R), or (D num_layers, R) -> output (L, N, D R), or (N, L, D R), or (L, D
-    R), and h_n, shaped as h_0: layer by layer, the forward direction first.
+    h_0 (D num_layers, N, R), or (D num_layers, R) -> output (L, N, D R), or (N, L, D R), or
+    (L, D R), and h_n, shaped as h_0: layer by layer, the forward direction first.
 
     A call takes input, h_0 (zeros if left out) and, keyword-only, `lengths`, an integer array that
     may be traced: beyond its end a sequence is not read and its output is zero. In place of the
@@ -54,22 +54,18 @@ class RNNBase(RandomModule):
         dropout: probability with which each element of each layer's output but the last one's is
             zeroed in training mode.
         bidirectional: whether each layer runs in both directions.
-        proj_size: size that the hidden state of an LSTM is projected to, less than hidden_size; 0
-            for
-            no projection.
+        proj_size: size that the hidden state of an LSTM is projected to, or 0.
         dtype: the parameters' dtype, which the input must have too.
-        rngs: where the parameters are drawn from, and the layer's stream for dropout is forked
-            from.
+        rngs: where the parameters are drawn from, and the stream for dropout.
 
     Attributes:
-        weight_ih_l{k}: the weights of layer k for its input, those of the gates one below the
-            other, of
-            shape (gates hidden_size, input_size), in later layers (gates hidden_size, D R).
+        weight_ih_l{k}: the weights of layer k for its input, gate below gate, of shape
+            (gates hidden_size, input_size), in later layers (gates hidden_size, D R); drawn from
+            U(-s, s) with s = 1 / sqrt(hidden_size), as all.
         weight_hh_l{k}: those for its state, of shape (gates hidden_size, R).
         bias_ih_l{k}, bias_hh_l{k}: the biases in the same order, of shape (gates hidden_size,).
         weight_hr_l{k}: the projection, of shape (R, hidden_size), where there is one.
-        *_reverse: the same, of the reverse direction. All are drawn from U(-s, s),
-            s = 1 / sqrt(hidden_size).
+        *_reverse: the same, of the reverse direction.
 
     Example:
         >>> from flax import nnx
@@ -265,8 +261,7 @@ class RNN(_OneState):
     Args:
         nonlinearity: "tanh" or "relu".
         input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, dtype, rngs:
-            as
-            for `RNNBase`.
+            as for `RNNBase`.
 
     Example:
         >>> import jax.numpy as jnp
@@ -319,8 +314,7 @@ class GRU(_OneState):
 
     Args:
         input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, dtype, rngs:
-            as
-            for `RNNBase`.
+            as for `RNNBase`.
 
     Example:
         >>> import jax.numpy as jnp
