@@ -17,7 +17,8 @@ from .interop.importer.imported import Imported
 from .interop.importer.operators import operator
 from .interop.importer.program import Literal, Operation, Program, State, Step, Value, rebuild
 from .modules._lazy import LazyModule
-from .modules._module import Frozen, Module
+from .modules._module import Module
+from .modules._state import Frozen
 
 # What torch.autocast computes in half precision, and what in float32, on its accelerators.
 _HALF_OPERATORS = {

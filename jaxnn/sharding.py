@@ -12,7 +12,7 @@ import jax
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from .interop.state_dict import named_variables
+from .modules._state import named_variables
 
 Partition = PartitionSpec | Callable[[tuple[int, ...]], PartitionSpec]
 Rules = Sequence[tuple[str, Partition]]

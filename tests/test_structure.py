@@ -6,6 +6,7 @@ import ast
 import graphlib
 import importlib.util
 import inspect
+import itertools
 import typing
 from collections.abc import Iterator
 from pathlib import Path
@@ -117,6 +118,31 @@ def test_imports_run_one_way(folder: str, forbidden: tuple[str, ...]) -> None:
         assert not [n for n in imports(path) if starts(n, *forbidden)], path
 
 
+# Modules stand below utils and interop, which do not know each other.
+@pytest.mark.parametrize(
+    ("folder", "forbidden"),
+    [
+        ("jaxnn/modules", ("jaxnn.utils", "jaxnn.sparse", "jaxnn.sharding", "jaxnn.precision")),
+        ("jaxnn/utils", ("jaxnn.interop",)),
+        ("jaxnn/interop", ("jaxnn.utils",)),
+    ],
+)
+def test_modules_stand_below_what_uses_them(folder: str, forbidden: tuple[str, ...]) -> None:
+    for path in files(folder):
+        assert not [n for n in imports(path) if starts(n, *forbidden)], path
+
+
+def test_jaxnn_does_not_import_its_own_face() -> None:
+    for path in files("jaxnn"):
+        if path.name == "backend.py":  # nnspec's guest, who uses jaxnn as anyone does
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and not node.level:
+                names = [node.module or ""]
+            assert not [name for name in names if starts(name, "jaxnn")], path
+
+
 @pytest.mark.parametrize("path", ["jaxnn/backend.py", "torchref/backend.py"])
 def test_adapters_name_no_layer(path: str) -> None:
     tree = ast.parse((ROOT / path).read_text())
@@ -178,6 +204,29 @@ def test_a_layer_is_where_its_family_says(spec: Any) -> None:
 
 
 WITH_FUNCTION = [spec for spec in LAYERS if "functional" in spec.data]
+
+
+def home(thing: Any) -> list[str]:
+    """The family and, where that is a folder, the file that a layer or a function stands in."""
+    _, _, *parts = thing.__module__.split(".")
+    return list(itertools.takewhile(lambda part: part not in IMPLEMENTATION, parts))
+
+
+# How a function is made where its family, or its file, is a folder of its own.
+IMPLEMENTATION = {"definition", "cpu", "functions"}
+
+
+@pytest.mark.parametrize("spec", WITH_FUNCTION, ids=lambda spec: spec.name)
+def test_a_layer_and_its_function_stand_in_files_of_one_name(spec: Any) -> None:
+    layer = home(getattr(jaxnn, spec.name))
+    function = home(getattr(jaxnn.functional, spec.data["functional"]["name"]))
+    shared = min(len(layer), len(function))  # a family of one idea is a file on its side
+    assert layer[:shared] == function[:shared]
+
+
+def test_no_file_of_layers_is_long() -> None:
+    for path in [*files("jaxnn/modules"), *files("jaxnn/utils"), *files("jaxnn/sparse")]:
+        assert len(path.read_text().splitlines()) <= 500, path
 
 
 @pytest.mark.parametrize("spec", WITH_FUNCTION, ids=lambda spec: spec.name)

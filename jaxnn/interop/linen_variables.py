@@ -9,7 +9,7 @@ from typing import Any
 from flax import nnx
 from flax.core import FrozenDict, freeze, meta, unfreeze
 
-from ..modules._module import Frozen
+from ..modules._state import Frozen
 from .flax_layers import (
     RULES,
     Slot,

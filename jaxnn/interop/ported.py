@@ -9,7 +9,8 @@ from typing import Any, ParamSpec, TypeVar
 import jax
 from flax import nnx
 
-from ..modules._module import Frozen, RandomModule, RandomSource, keys_for_parts
+from ..modules._module import RandomModule, RandomSource, keys_for_parts
+from ..modules._state import Frozen
 from .importer.imported import WithOwnModes, descend, tied_in_place, with_gradient
 from .state_dict import named_variables
 

@@ -13,7 +13,8 @@ import numpy as np
 from flax import nnx
 
 from ..modules._lazy import LazyModule
-from ..modules._module import Frozen, Module, NonPersistent, ordered_attributes
+from ..modules._module import Module
+from ..modules._state import check_module, named_variables, nodes_of, own_variables
 from .checkpoint import (
     EXTRA_STATE,
     VersionedDict,
@@ -29,9 +30,6 @@ from .layout import Entry
 from .old_forms import from_old_forms
 from .placement import Shardings, check_value, place, progress_bar, sharding_of, size_of
 from .rename import Rename, evident_rename, followed, rename_keys
-
-# What a run leaves behind, and no weights.
-_TRANSIENT = (nnx.RngState, nnx.Intermediate, nnx.Cache, NonPersistent)
 
 
 @dataclass(frozen=True)
@@ -308,21 +306,6 @@ def _fill_entry(
     return all_finite
 
 
-def named_variables(module: nnx.Module) -> Iterator[tuple[str, nnx.Variable[Any]]]:
-    """Yield the variables that a state dict holds, under their names in the tree."""
-    _check_module(module)
-    tied = getattr(module, "_tied", ())
-    if not tied:
-        yield from _walk(module, "", ())
-        return
-    # What is stored once, and has several names in torch, appears under each.
-    stored = dict(_walk(module, "", ()))
-    for key in getattr(module, "_state_keys", ()):
-        first = _first_name(key, tied)
-        if first in stored:
-            yield key, stored[first]
-
-
 def named_entries(
     module: nnx.Module, prefix: str = "", given: Collection[str] = ()
 ) -> Iterator[Entry]:
@@ -334,20 +317,20 @@ def named_entries(
         given: the names of a source, which may have the layers inside one of Flax's layers
             ("attention.query.weight") instead of torch's whole ("attention.in_proj_weight").
     """
-    _check_module(module)
+    check_module(module)
     if getattr(module, "_tied", ()):
         for name, variable in named_variables(module):
             yield Entry((name,), {name: variable})
         return
     claimed: set[str] = set()
-    for above, node in _nodes(module, prefix, ()):
+    for above, node in nodes_of(module, prefix, ()):
         entries = list(entries_of(node, above))
         # A layer inside another, as a gate's, may be spoken for by the outer one's rule.
         for entry in () if _is_in_parts(entries, given) else entries:
             if not entry.variables or not claimed.issuperset(entry.variables):
                 claimed.update(entry.variables)
                 yield entry
-        for name, variable in _own_variables(node):
+        for name, variable in own_variables(node):
             path = above + name
             if path not in claimed:
                 yield Entry((path,), {path: variable})
@@ -357,47 +340,6 @@ def _is_in_parts(entries: Sequence[Entry], given: Collection[str]) -> bool:
     """Whether a source names the layers inside a layer, and nothing of the whole."""
     inner = {f"{name.rpartition('.')[0]}.weight" for entry in entries for name in entry.variables}
     return not any(key in given for key in _keys(entries)) and any(key in given for key in inner)
-
-
-def _check_module(module: Any) -> None:
-    if not isinstance(module, nnx.Module):
-        raise TypeError(f"`module` must be an nnx.Module, got {type(module).__name__}")
-
-
-def _first_name(key: str, tied: Sequence[tuple[str, str]]) -> str:
-    for alias, first in tied:
-        if key == alias or key.startswith(f"{alias}."):
-            return first + key[len(alias) :]
-    return key
-
-
-def _nodes(node: Any, prefix: str, above: tuple[int, ...]) -> Iterator[tuple[str, Any]]:
-    """Yield a node and all below it, each after the one that it is in, with their prefixes."""
-    if id(node) in above:
-        return
-    yield prefix, node
-    transparent = getattr(node, "_transparent", None)
-    for name, member in _members(node):
-        if isinstance(member, (nnx.Pytree, list, tuple, dict)):
-            inside = prefix if name == transparent else f"{prefix}{name}."
-            yield from _nodes(member, inside, (*above, id(node)))
-
-
-def _walk(
-    node: Any, prefix: str, above: tuple[int, ...]
-) -> Iterator[tuple[str, nnx.Variable[Any]]]:
-    for prefix_of_child, child in _nodes(node, prefix, above):
-        for name, variable in _own_variables(child):
-            yield prefix_of_child + name, variable
-
-
-def _own_variables(node: Any) -> list[tuple[str, nnx.Variable[Any]]]:
-    variables = [
-        (name, member)
-        for name, member in _members(node)
-        if isinstance(member, nnx.Variable) and not isinstance(member, _TRANSIENT)
-    ]
-    return sorted(variables, key=lambda pair: not _is_parameter(pair[1]))
 
 
 def _without_lazy_state(
@@ -450,17 +392,6 @@ def _held_counts(entry: Entry, weights: Mapping[str, Any]) -> dict[str, np.ndarr
         stacklevel=3,
     )
     return {key: np.full(describe(weights[key])[0], largest)}
-
-
-def _members(node: Any) -> list[tuple[str, Any]]:
-    if isinstance(node, nnx.Pytree):
-        return ordered_attributes(node)
-    pairs = node.items() if isinstance(node, dict) else enumerate(node)
-    return [(str(name), member) for name, member in pairs]
-
-
-def _is_parameter(variable: nnx.Variable[Any]) -> bool:
-    return isinstance(variable, (nnx.Param, Frozen))
 
 
 def _export(key: str, variable: nnx.Variable[Any]) -> np.ndarray:

@@ -1,6 +1,10 @@
-"""The layers, one file a family."""
+"""The layers: for each family a folder or a file, with the names of `jaxnn.functional`.
 
-from ._module import Frozen, Module, NonPersistent
+A layer holds options and state, and calls its function: see `jaxnn.Module` for what all share.
+"""
+
+from ._module import Module
+from ._state import Frozen, NonPersistent
 from .activation import (
     CELU,
     ELU,

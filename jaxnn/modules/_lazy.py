@@ -90,7 +90,6 @@ class LazyModule(Module):
         vars(self).update(vars(built))
 
     def extra_repr(self) -> str:
-        """Return the options."""
         return ", ".join(f"{name}={value}" for name, value in self._options if name != "dtype")
 
     def channels_of_input(self, input: jax.Array) -> int:

@@ -1,8 +1,9 @@
-"""What every layer shares: its base class, its kinds of state, and how it draws random numbers."""
+"""What every layer shares: its base class, and how it draws random numbers."""
 
 from __future__ import annotations
 
 import inspect
+from functools import cache
 from typing import Any, ClassVar, Self
 
 import jax
@@ -11,44 +12,29 @@ import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 
+from ._state import named_children
+
 RandomSource = nnx.Rngs | nnx.RngStream | jax.Array
-
-
-class Frozen(nnx.Variable[Any]):
-    """A parameter that is not trained: in the state dict, but no `nnx.Param`, so without gradient.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> from flax import nnx
-        >>> import jaxnn
-        >>> table = jaxnn.Frozen(jnp.zeros((2, 3)))
-        >>> isinstance(table, nnx.Param)
-        False
-    """
-
-
-class NonPersistent(nnx.BatchStat[Any]):
-    """A buffer that is part of the module's state, but not of its state dict.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> from flax import nnx
-        >>> import jaxnn
-        >>> positions = jaxnn.NonPersistent(jnp.arange(3))
-        >>> isinstance(positions, nnx.BatchStat)
-        True
-    """
-
-
-nnx.register_variable_name("frozen", Frozen)
-nnx.register_variable_name("non_persistent", NonPersistent)
 
 
 class Module(nnx.Module):
     """Base class of every layer: an `nnx.Module` that is constructed and printed as in torch.
 
+    A layer holds options and state, and calls a function of the same family in `jaxnn.functional`,
+    whose docstring has the formula, the dtypes and the errors. What all layers share is said here:
+
+    Args:
+        rngs: an `nnx.Rngs`. A layer whose parameters are drawn needs it; a layer that draws when
+            it is called, as dropout does, forks a stream of its own from it, and also takes `rngs`
+            (or a key) at the call; all others accept it and draw nothing.
+        dtype: the dtype of the parameters, float32 by default.
+        inplace: accepted as in torch, without effect.
+
     Raises:
-        TypeError: if it is constructed with `device`, which JAX chooses elsewhere.
+        TypeError: if an option is not of its type, or if there is a `device`, which JAX chooses
+            elsewhere; at the call, if a dtype does not fit.
+        ValueError: if an option is out of range, or the parameters are drawn and there is no
+            `rngs`; at the call, if a shape does not fit.
 
     Example:
         >>> import jaxnn
@@ -66,6 +52,7 @@ class Module(nnx.Module):
     """
 
     __signature__: ClassVar[inspect.Signature]
+    _shown: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -102,8 +89,15 @@ class Module(nnx.Module):
         return self
 
     def extra_repr(self) -> str:
-        """Return what stands between the parentheses when this module is printed."""
-        return ""
+        """Return what stands between the parentheses when this module is printed.
+
+        By default these are the attributes that the class names in `_shown`.
+        """
+        values = [(name, getattr(self, name)) for name in self._shown]
+        return ", ".join(
+            f"{name}={value!r}" if isinstance(value, str) else f"{name}={value}"
+            for name, value in values
+        )
 
     def __repr__(self) -> str:
         children = [f"({name}): {child!r}" for name, child in named_children(self)]
@@ -155,28 +149,9 @@ class RandomModule(Module):
             self.deterministic = deterministic
 
 
-def named_children(module: nnx.Module) -> list[tuple[str, Any]]:
-    """Return the modules that are attributes of `module`, by name, in the order of registration.
-
-    The order of `vars(module)` is lost when NNX splits and merges a module (it sorts the names);
-    the record of which attributes are data keeps it.
-    """
-    return [
-        (name, child) for name, child in ordered_attributes(module) if isinstance(child, nnx.Module)
-    ]
-
-
-def ordered_attributes(module: nnx.Pytree) -> list[tuple[str, Any]]:
-    """Return the attributes of `module` in the order in which they were first assigned."""
-    attributes = vars(module)
-    ordered = [name for name in getattr(module, "_pytree__nodes", ()) if name in attributes]
-    ordered += [name for name in attributes if name not in set(ordered)]
-    return [(name, attributes[name]) for name in ordered if not name.startswith("_pytree__")]
-
-
-def value_of(variable: nnx.Variable[jax.Array] | None) -> jax.Array | None:
-    """Return the variable's array, or None where there is no variable."""
-    return None if variable is None else variable[...]
+def name_of(module: nnx.Module) -> str:
+    """Return the layer's name as messages have it, such as "jaxnn.Linear"."""
+    return f"jaxnn.{type(module).__name__}"
 
 
 def parameter_key(module: nnx.Module, rngs: RandomSource | None) -> jax.Array:
@@ -209,6 +184,12 @@ def key_from(rngs: RandomSource, stream: str, layer: str) -> jax.Array:
 def keys_for_parts(rngs: RandomSource | None) -> RandomSource | None:
     """Return `rngs` so that several parts can draw from it: one key would give all the same."""
     return rngs if rngs is None or isinstance(rngs, nnx.Pytree) else nnx.Rngs(rngs)
+
+
+@cache
+def accepts_rngs(module_type: Any) -> bool:
+    """Whether a call of such a module takes `rngs`."""
+    return "rngs" in inspect.signature(module_type.__call__).parameters
 
 
 def parameter_dtype(

@@ -10,7 +10,7 @@ from jaxtyping import Array, Shaped
 
 from .. import functional as F
 from ..functional.dropout import check_probability
-from ._module import RandomModule, RandomSource
+from ._module import RandomModule, RandomSource, name_of
 
 
 class _Dropout(RandomModule):
@@ -18,10 +18,12 @@ class _Dropout(RandomModule):
 
     _function: ClassVar[Callable[..., Any]]
 
+    _shown = ("p", "inplace")
+
     def __init__(
         self, p: float = 0.5, inplace: bool = False, *, rngs: nnx.Rngs | None = None
     ) -> None:
-        check_probability(p, f"jaxnn.{type(self).__name__}")
+        check_probability(p, name_of(self))
         self.p = p
         self.inplace = inplace
         self._init_random(rngs)
@@ -29,20 +31,15 @@ class _Dropout(RandomModule):
     def __call__(
         self, input: Shaped[Array, "..."], *, rngs: RandomSource | None = None
     ) -> Shaped[Array, "..."]:
-        """Return the input with parts dropped; `rngs` takes the place of the layer's stream."""
         draws = not self.deterministic and 0 < self.p < 1
         key = self._draw_key(rngs) if draws else None
         return type(self)._function(input, self.p, training=not self.deterministic, rng=key)
-
-    def extra_repr(self) -> str:
-        """Return p and `inplace`."""
-        return f"p={self.p}, inplace={self.inplace}"
 
 
 class Dropout(_Dropout):
     """Set each element to zero with probability `p`, and scale the others by 1 / (1 - p).
 
-    y = x * m / (1 - p), with m drawn from Bernoulli(1 - p); in evaluation mode, y = x.
+    In training mode only; see `jaxnn.functional.dropout`.
 
     Shapes: any, kept.
 
@@ -51,12 +48,6 @@ class Dropout(_Dropout):
         inplace: accepted, without effect.
         rngs: where the layer's own stream is forked from. Without it, a call in training mode
             needs `rngs`.
-
-    Raises:
-        ValueError: if p is not between 0 and 1; at a call in training mode without any `rngs`.
-        TypeError: at a call in training mode, if the input is of no floating-point dtype.
-
-    Source: Hinton et al., 2012; torch.nn.Dropout.
 
     Example:
         >>> import jax.numpy as jnp
@@ -73,25 +64,11 @@ class Dropout(_Dropout):
 
 
 class Dropout1d(_Dropout):
-    """Set each channel to zero with probability `p`, and scale the others by 1 / (1 - p).
+    """Set each channel to zero with probability `p`.
 
-    y = x * m / (1 - p), with one m for each channel, drawn from Bernoulli(1 - p); in evaluation
-    mode, y = x.
+    See `Dropout` and `jaxnn.functional.dropout1d`.
 
     Shapes: (N, C, L) or (C, L), kept.
-
-    Args:
-        p: the probability.
-        inplace: accepted, without effect.
-        rngs: where the layer's own stream is forked from. Without it, a call in training mode
-            needs `rngs`.
-
-    Raises:
-        ValueError: if p is not between 0 and 1; at a call, if the input has neither
-            two nor three dimensions; at a call in training mode without any `rngs`.
-        TypeError: at a call in training mode, if the input is of no floating-point dtype.
-
-    Source: Tompson et al., 2015; torch.nn.Dropout1d.
 
     Example:
         >>> import jax.numpy as jnp
@@ -106,25 +83,11 @@ class Dropout1d(_Dropout):
 
 
 class Dropout2d(_Dropout):
-    """Set each channel to zero with probability `p`, and scale the others by 1 / (1 - p).
+    """Set each channel to zero with probability `p`.
 
-    y = x * m / (1 - p), with one m for each channel, drawn from Bernoulli(1 - p); in evaluation
-    mode, y = x.
+    See `Dropout` and `jaxnn.functional.dropout2d`.
 
     Shapes: (N, C, H, W), kept; with a warning (N, C, ...).
-
-    Args:
-        p: the probability.
-        inplace: accepted, without effect.
-        rngs: where the layer's own stream is forked from. Without it, a call in training mode
-            needs `rngs`.
-
-    Raises:
-        ValueError: if p is not between 0 and 1; at a call in training mode, if the
-            input has less than two dimensions; at a call in training mode without any `rngs`.
-        TypeError: at a call in training mode, if the input is of no floating-point dtype.
-
-    Source: Tompson et al., 2015; torch.nn.Dropout2d.
 
     Example:
         >>> import jax.numpy as jnp
@@ -139,25 +102,11 @@ class Dropout2d(_Dropout):
 
 
 class Dropout3d(_Dropout):
-    """Set each channel to zero with probability `p`, and scale the others by 1 / (1 - p).
+    """Set each channel to zero with probability `p`.
 
-    y = x * m / (1 - p), with one m for each channel, drawn from Bernoulli(1 - p); in evaluation
-    mode, y = x.
+    See `Dropout` and `jaxnn.functional.dropout3d`.
 
     Shapes: (N, C, D, H, W) or (C, D, H, W), kept; with a warning (C, ...).
-
-    Args:
-        p: the probability.
-        inplace: accepted, without effect.
-        rngs: where the layer's own stream is forked from. Without it, a call in training mode
-            needs `rngs`.
-
-    Raises:
-        ValueError: if p is not between 0 and 1; at a call in training mode, if the
-            input has no dimensions; at a call in training mode without any `rngs`.
-        TypeError: at a call in training mode, if the input is of no floating-point dtype.
-
-    Source: Tompson et al., 2015; torch.nn.Dropout3d.
 
     Example:
         >>> import jax.numpy as jnp
@@ -174,23 +123,9 @@ class Dropout3d(_Dropout):
 class AlphaDropout(_Dropout):
     """Set each element to the least value of SELU with probability `p`, keeping mean and variance.
 
-    y = a * (m * x + (1 - m) * e) + b, with m drawn from Bernoulli(1 - p),
-    e = -1.7580993... (where SELU ends), a = 1 / sqrt((1 - p) * (1 + p * e**2)), b = -a * p * e; in
-    evaluation mode, y = x.
+    See `Dropout` and `jaxnn.functional.alpha_dropout`.
 
     Shapes: any, kept.
-
-    Args:
-        p: the probability.
-        inplace: accepted, without effect.
-        rngs: where the layer's own stream is forked from. Without it, a call in training mode
-            needs `rngs`.
-
-    Raises:
-        ValueError: if p is not between 0 and 1; at a call in training mode without any `rngs`.
-        TypeError: at a call in training mode, if the input is of no floating-point dtype.
-
-    Source: Klambauer et al., 2017; torch.nn.AlphaDropout.
 
     Example:
         >>> import jax.numpy as jnp
@@ -207,24 +142,9 @@ class AlphaDropout(_Dropout):
 class FeatureAlphaDropout(_Dropout):
     """Set each channel to the least value of SELU with probability `p`, keeping mean and variance.
 
-    y = a * (m * x + (1 - m) * e) + b, with one m for each channel, drawn from Bernoulli(1 - p),
-    e = -1.7580993... (where SELU ends), a = 1 / sqrt((1 - p) * (1 + p * e**2)), b = -a * p * e; in
-    evaluation mode, y = x.
+    See `Dropout` and `jaxnn.functional.feature_alpha_dropout`.
 
     Shapes: (N, C, ...), kept.
-
-    Args:
-        p: the probability.
-        inplace: accepted, without effect.
-        rngs: where the layer's own stream is forked from. Without it, a call in training mode
-            needs `rngs`.
-
-    Raises:
-        ValueError: if p is not between 0 and 1; at a call in training mode, if the
-            input has less than two dimensions; at a call in training mode without any `rngs`.
-        TypeError: at a call in training mode, if the input is of no floating-point dtype.
-
-    Source: Klambauer et al., 2017; torch.nn.FeatureAlphaDropout.
 
     Example:
         >>> import jax.numpy as jnp

@@ -20,15 +20,13 @@ from ..functional.embedding import (
     lookup_bags,
     pool_bags,
 )  # fmt: skip
-from ._module import Frozen, Module, parameter_dtype, parameter_key
+from ._module import Module, parameter_dtype, parameter_key
 from ._row_tape import tap_rows
+from ._state import Frozen
 
 
 class Embedding(Module):
-    """Look up rows of a table by their ids.
-
-    Formula:
-        out[..., :] = weight[input[...], :]
+    """Look up rows of a table by their ids: see `jaxnn.functional.embedding`.
 
     Shapes: (*) -> (*, embedding_dim), of the dtype of `weight`.
 
@@ -37,9 +35,8 @@ class Embedding(Module):
         embedding_dim: length of a row.
         padding_idx: the row, counted from the end if negative, that starts at zero and gets no
             gradient. What is loaded or assigned later stays as it is.
-        max_norm: the largest norm of a row. In a call, in training and in evaluation mode, every
-            row that `input` names and whose norm exceeds it is multiplied in `weight` by
-            max_norm / (norm + 1e-7) before the lookup. The gradient does not see the scaling.
+        max_norm: the largest norm of a row. A call, in training and in evaluation mode, writes the
+            rows that it rescales to `weight`.
         norm_type: p of the p-norm.
         scale_grad_by_freq: whether each id's gradient is divided by how often `input` has the id.
         sparse: whether `jaxnn.sparse.value_and_grad` gives the rows that were looked up, in place
@@ -51,15 +48,6 @@ class Embedding(Module):
 
     Attributes:
         weight: the table, of shape (num_embeddings, embedding_dim), drawn from N(0, 1).
-
-    Raises:
-        TypeError: if an option is not of its type; at the call, if `input` is not int32 or int64.
-        ValueError: if an option is out of range, or there is no `rngs`; at differentiation, if both
-            `sparse` and `scale_grad_by_freq` are set.
-        IndexError: at the call, if an id is out of range and `input` is concrete (see
-            `jaxnn.check_indices`). Under `jax.jit` the id's row is NaN, and has no gradient.
-
-    Source: torch.nn.Embedding.
 
     Example:
         >>> import jax.numpy as jnp
@@ -116,17 +104,8 @@ class Embedding(Module):
         Args:
             embeddings: the table; the row of `padding_idx` stays as it is.
             freeze: whether the table is a `jaxnn.Frozen`, which is not trained.
-            padding_idx: as for the class; so are the following.
-            max_norm: rewrites rows of a frozen table too.
-            norm_type: p of the p-norm.
-            scale_grad_by_freq: whether to divide gradients by frequency.
-            sparse: whether `jaxnn.sparse.value_and_grad` gives gradients of rows.
-
-        Raises:
-            TypeError: if `embeddings` is no array.
-            ValueError: if it is no matrix, or `padding_idx` is out of range.
-
-        Source: torch.nn.Embedding.from_pretrained.
+            max_norm: as for the class; it rewrites rows of a frozen table too.
+            padding_idx, norm_type, scale_grad_by_freq, sparse: as for the class.
 
         Example:
             >>> import jax.numpy as jnp
@@ -151,11 +130,9 @@ class Embedding(Module):
         )
 
     def __call__(self, input: Int[Array, "*ids"]) -> Float[Array, "*ids embedding_dim"]:
-        """Return the rows that `input` names."""
         return _rows(self, input)
 
     def extra_repr(self) -> str:
-        """Return the sizes, and the options that are set."""
         shown = f"{self.num_embeddings}, {self.embedding_dim}"
         defaults: dict[str, Any] = {
             "padding_idx": None,
@@ -173,43 +150,23 @@ class Embedding(Module):
 class EmbeddingBag(Module):
     """Sum, average or take the maximum of rows of a table, over bags of ids.
 
-    Formula:
-        out[b] = sum of per_sample_weights[i] * weight[input[i]] over i in bag b, or their mean, or
-        their maximum in each column
+    A call takes input, offsets and per_sample_weights: see `jaxnn.functional.embedding_bag`.
 
     Shapes: input (B, n) for B bags of n ids, or (N) with offsets (B), where bag b begins at
     offsets[b] and ends where the next begins -> (B, embedding_dim), of the dtype of `weight`.
 
-    A call takes input, offsets and per_sample_weights, a factor for each id, with mode "sum" only.
-    An empty bag gives zeros.
-
     Args:
-        num_embeddings: number of rows of the table.
-        embedding_dim: length of a row.
-        max_norm: the largest norm of a row, as for `Embedding`.
-        norm_type: p of the p-norm.
-        scale_grad_by_freq: whether each id's gradient is divided by how often `input` has the id;
-            not for maxima.
+        num_embeddings, embedding_dim, max_norm, norm_type, _weight, dtype, rngs: as for
+            `Embedding`.
+        scale_grad_by_freq: as for `Embedding`; not for maxima.
         mode: "sum", "mean" or "max".
         sparse: as for `Embedding`; not for maxima.
-        _weight: the table, in place of a drawn one.
         include_last_offset: whether offsets has one number more, the end of the last bag.
         padding_idx: the row, counted from the end if negative, that starts at zero, counts in no
             bag and gets no gradient.
-        dtype: the dtype of a drawn table.
-        rngs: where the table is drawn from.
 
     Attributes:
         weight: the table, of shape (num_embeddings, embedding_dim), drawn from N(0, 1).
-
-    Raises:
-        TypeError: if an argument is not of its type.
-        ValueError: if an option is out of range, or there is no `rngs`; at the call, if the shapes
-            do not fit, or options do not go together.
-        IndexError: at the call, if an id is out of range and `input` is concrete (see
-            `jaxnn.check_indices`).
-
-    Source: torch.nn.EmbeddingBag.
 
     Example:
         >>> import jax.numpy as jnp
@@ -271,19 +228,8 @@ class EmbeddingBag(Module):
         Args:
             embeddings: the table; the row of `padding_idx` stays as it is.
             freeze: whether the table is a `jaxnn.Frozen`, which is not trained.
-            max_norm: as for the class; so are the following.
-            norm_type: p of the p-norm.
-            scale_grad_by_freq: whether to divide gradients by frequency.
-            mode: "sum", "mean" or "max".
-            sparse: whether `jaxnn.sparse.value_and_grad` gives gradients of rows.
-            include_last_offset: whether offsets has the end of the last bag too.
-            padding_idx: the row that counts in no bag.
-
-        Raises:
-            TypeError: if `embeddings` is no array.
-            ValueError: if it is no matrix, or an option is out of range.
-
-        Source: torch.nn.EmbeddingBag.from_pretrained.
+            max_norm, norm_type, scale_grad_by_freq, mode, sparse, include_last_offset, padding_idx:
+                as for the class.
 
         Example:
             >>> import jax.numpy as jnp
@@ -317,7 +263,6 @@ class EmbeddingBag(Module):
         offsets: Int[Array, " bags"] | None = None,
         per_sample_weights: Float[Array, "*ids"] | None = None,
     ) -> Float[Array, "bags embedding_dim"]:
-        """Return a row for each bag."""
         bags = check_bags(
             input,
             offsets,
@@ -342,7 +287,6 @@ class EmbeddingBag(Module):
         )  # fmt: skip
 
     def extra_repr(self) -> str:
-        """Return the sizes, and the options that are set."""
         shown = f"{self.num_embeddings}, {self.embedding_dim}"
         defaults = {"max_norm": None, "norm_type": 2, "scale_grad_by_freq": False}
         for name, default in defaults.items():

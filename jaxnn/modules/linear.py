@@ -16,15 +16,12 @@ from .. import functional as F
 from .. import init
 from .._checks import check_int
 from ._lazy import LazyModule
-from ._module import Module, parameter_dtype, parameter_key, value_of
+from ._module import Module, parameter_dtype, parameter_key
+from ._state import value_of
 
 
 class Identity(Module):
     """Return the input; any arguments are accepted and have no effect.
-
-    Shapes: any.
-
-    Source: torch.nn.Identity.
 
     Example:
         >>> import jaxnn
@@ -36,34 +33,25 @@ class Identity(Module):
         pass
 
     def __call__(self, input: Any) -> Any:
-        """Return the input."""
         return input
 
 
 class Linear(Module):
-    """Apply a linear map to the last dimension.
-
-    y = x W^T + b
+    """Apply a linear map to the last dimension: see `jaxnn.functional.linear`.
 
     Shapes: (*batch, in_features) -> (*batch, out_features).
 
     Args:
         in_features: size of the input's last dimension.
         out_features: size of the output's last dimension.
-        bias: whether there is a bias b.
+        bias: whether there is a bias.
         dtype: the parameters' dtype, real or complex, which the input must have too.
         rngs: where the parameters are drawn from.
 
     Attributes:
-        weight: W, of shape (out_features, in_features), drawn from U(-k, k) with
+        weight: of shape (out_features, in_features), drawn from U(-k, k) with
             k = 1 / sqrt(in_features).
-        bias: b, of shape (out_features), drawn likewise; or None.
-
-    Raises:
-        ValueError: if there is no `rngs`; at the call, if the shape does not fit.
-        TypeError: at the call, if the input's dtype is not that of the parameters.
-
-    Source: torch.nn.Linear.
+        bias: of shape (out_features), drawn likewise; or None.
 
     Example:
         >>> import jax.numpy as jnp
@@ -90,11 +78,9 @@ class Linear(Module):
         )
 
     def __call__(self, input: Num[Array, "*batch in_features"]) -> Num[Array, "*batch out"]:
-        """Return x W^T + b."""
         return F.linear(input, self.weight[...], value_of(self.bias))
 
     def extra_repr(self) -> str:
-        """Return the sizes."""
         return (
             f"in_features={self.in_features}, out_features={self.out_features}, "
             f"bias={self.bias is not None}"
@@ -102,9 +88,7 @@ class Linear(Module):
 
 
 class Bilinear(Module):
-    """Apply a bilinear form to the last dimensions of two inputs.
-
-    y_o = sum_ij x1_i W_oij x2_j + b_o
+    """Apply a bilinear form to the last dimensions of two inputs: see `jaxnn.functional.bilinear`.
 
     Shapes: (*batch, in1_features), (*batch, in2_features) -> (*batch, out_features).
 
@@ -112,21 +96,14 @@ class Bilinear(Module):
         in1_features: size of the first input's last dimension.
         in2_features: size of the second input's last dimension.
         out_features: size of the output's last dimension.
-        bias: whether there is a bias b.
+        bias: whether there is a bias.
         dtype: the parameters' dtype, real or complex, which the inputs must have too.
         rngs: where the parameters are drawn from.
 
     Attributes:
-        weight: W, of shape (out_features, in1_features, in2_features), drawn from U(-k, k) with
+        weight: of shape (out_features, in1_features, in2_features), drawn from U(-k, k) with
             k = 1 / sqrt(in1_features).
-        bias: b, of shape (out_features), drawn likewise; or None.
-
-    Raises:
-        ValueError: if there is no `rngs`, or a size is not positive (`out_features`: negative); at
-            the call, if the shapes do not fit.
-        TypeError: at the call, if the inputs' dtypes are not that of the parameters.
-
-    Source: torch.nn.Bilinear.
+        bias: of shape (out_features), drawn likewise; or None.
 
     Example:
         >>> import jax.numpy as jnp
@@ -166,11 +143,9 @@ class Bilinear(Module):
         input1: Float[Array, "*batch in1_features"],
         input2: Float[Array, "*batch in2_features"],
     ) -> Float[Array, "*batch out_features"]:
-        """Return the form's value for each pair of vectors."""
         return F.bilinear(input1, input2, self.weight[...], value_of(self.bias))
 
     def extra_repr(self) -> str:
-        """Return the sizes."""
         return (
             f"in1_features={self.in1_features}, in2_features={self.in2_features}, "
             f"out_features={self.out_features}, bias={self.bias is not None}"
@@ -180,18 +155,7 @@ class Bilinear(Module):
 class LazyLinear(LazyModule, Linear):
     """`Linear`, whose `in_features` is the size of the last dimension of its first input.
 
-    It becomes a `Linear` at its first call, which must be eager, or when a state dict is loaded.
-
-    Args:
-        out_features: size of the output's last dimension.
-        bias: whether there is a bias.
-        dtype: the parameters' dtype, real or complex, which the input must have too.
-        rngs: where the parameters will be drawn from.
-
-    Raises:
-        ValueError: if there is no `rngs`; if the first call is under a transformation such as jit.
-
-    Source: torch.nn.LazyLinear.
+    It becomes one at its first call, which must be eager, or when a state dict is loaded.
 
     Example:
         >>> import jax.numpy as jnp

@@ -9,9 +9,8 @@ from jaxtyping import Array, Shaped
 
 from .. import functional as F
 from .._checks import check_int
-from ._module import Module
-
-IntOrInts = int | Sequence[int]
+from ._module import Module, name_of
+from ._types import IntOrInts
 
 
 class _Pad(Module):
@@ -21,8 +20,7 @@ class _Pad(Module):
     _mode = "constant"
 
     def __init__(self, padding: IntOrInts, *, rngs: nnx.Rngs | None = None) -> None:
-        del rngs
-        name = f"jaxnn.{type(self).__name__}"
+        name = name_of(self)
         if isinstance(padding, Sequence) and not isinstance(padding, str):
             self.padding = tuple(check_int(number, "padding", name) for number in padding)
         else:
@@ -33,28 +31,23 @@ class _Pad(Module):
             )
 
     def __call__(self, input: Shaped[Array, "*dims"]) -> Shaped[Array, "*padded"]:
-        """Return the padded input."""
         return F.pad(input, self.padding, self._mode)
 
     def extra_repr(self) -> str:
-        """Return the padding."""
         return f"{self.padding}"
 
 
 class _ConstantPad(_Pad):
     """A padding with one value."""
 
+    _shown = ("padding", "value")
+
     def __init__(self, padding: IntOrInts, value: float, *, rngs: nnx.Rngs | None = None) -> None:
         super().__init__(padding, rngs=rngs)
         self.value = value
 
     def __call__(self, input: Shaped[Array, "*dims"]) -> Shaped[Array, "*padded"]:
-        """Return the padded input."""
         return F.pad(input, self.padding, "constant", self.value)
-
-    def extra_repr(self) -> str:
-        """Return the padding and the value."""
-        return f"padding={self.padding}, value={self.value}"
 
 
 class _ReflectionPad(_Pad):
@@ -75,10 +68,9 @@ class _CircularPad(_Pad):
     _mode = "circular"
 
     def __call__(self, input: Shaped[Array, "*N C *dims"]) -> Shaped[Array, "*N C *padded"]:
-        """Return the padded input."""
         if input.ndim not in (self._n + 1, self._n + 2):
             raise ValueError(
-                f"jaxnn.{type(self).__name__}: `input` must have {self._n + 2} dimensions, or "
+                f"{name_of(self)}: `input` must have {self._n + 2} dimensions, or "
                 f"{self._n + 1} without N, got shape {input.shape}"
             )
         return super().__call__(input)
@@ -87,23 +79,9 @@ class _CircularPad(_Pad):
 class ConstantPad1d(_ConstantPad):
     """Pad the last dimension with one value.
 
-    y[i] = x[i - before] inside of the input, and `value` outside of it.
+    See `ConstantPad2d`.
 
     Shapes: (*, W) -> (*, W + before + after), with any number of dimensions in front.
-
-    Dtypes: any.
-
-    Args:
-        padding: how much is added, one number or (before, after); a negative number crops.
-        value: what is added.
-        rngs: not needed.
-
-    Raises:
-        TypeError: if `padding` is neither an int nor ints.
-        ValueError: if `padding` holds an odd number of ints; at the call, if more is cropped than
-            there is, or the dtype cannot hold `value`.
-
-    Source: torch.nn.ConstantPad1d.
 
     Example:
         >>> import jax.numpy as jnp
@@ -118,25 +96,15 @@ class ConstantPad1d(_ConstantPad):
 class ConstantPad2d(_ConstantPad):
     """Pad the last two dimensions with one value.
 
-    y[i] = x[i - before] inside of the input, and `value` outside of it. Likewise in each dimension.
+    See `jaxnn.functional.pad`.
 
     Shapes: (*, H, W) -> (*, H + top + bottom, W + left + right), with any number of dimensions in
     front.
 
-    Dtypes: any.
-
     Args:
-        padding: how much is added, one number or (left, right, top, bottom); a negative number
-            crops.
+        padding: how much is added on each side: one number for all, or pairs (before, after),
+            the last dimension's first: (left, right, top, bottom). A negative number crops.
         value: what is added.
-        rngs: not needed.
-
-    Raises:
-        TypeError: if `padding` is neither an int nor ints.
-        ValueError: if `padding` holds an odd number of ints; at the call, if more is cropped than
-            there is, or the dtype cannot hold `value`.
-
-    Source: torch.nn.ConstantPad2d.
 
     Example:
         >>> import jax.numpy as jnp
@@ -153,25 +121,10 @@ class ConstantPad2d(_ConstantPad):
 class ConstantPad3d(_ConstantPad):
     """Pad the last three dimensions with one value.
 
-    y[i] = x[i - before] inside of the input, and `value` outside of it. Likewise in each dimension.
+    See `ConstantPad2d`.
 
     Shapes: (*, D, H, W) -> (*, D + front + back, H + top + bottom, W + left + right), with any
     number of dimensions in front.
-
-    Dtypes: any.
-
-    Args:
-        padding: how much is added, one number or (left, right, top, bottom, front, back); a
-            negative number crops.
-        value: what is added.
-        rngs: not needed.
-
-    Raises:
-        TypeError: if `padding` is neither an int nor ints.
-        ValueError: if `padding` holds an odd number of ints; at the call, if more is cropped than
-            there is, or the dtype cannot hold `value`.
-
-    Source: torch.nn.ConstantPad3d.
 
     Example:
         >>> import jax.numpy as jnp
@@ -188,22 +141,9 @@ class ConstantPad3d(_ConstantPad):
 class ZeroPad1d(_Pad):
     """Pad the last dimension with zeros.
 
-    y[i] = x[i - before] inside of the input, and 0 outside of it.
+    As `ConstantPad2d` with the value 0.
 
     Shapes: (*, W) -> (*, W + before + after), with any number of dimensions in front.
-
-    Dtypes: any.
-
-    Args:
-        padding: how much is added, one number or (before, after); a negative number crops.
-        rngs: not needed.
-
-    Raises:
-        TypeError: if `padding` is neither an int nor ints.
-        ValueError: if `padding` holds an odd number of ints; at the call, if more is cropped than
-            there is.
-
-    Source: torch.nn.ZeroPad1d.
 
     Example:
         >>> import jax.numpy as jnp
@@ -218,24 +158,10 @@ class ZeroPad1d(_Pad):
 class ZeroPad2d(_Pad):
     """Pad the last two dimensions with zeros.
 
-    y[i] = x[i - before] inside of the input, and 0 outside of it. Likewise in each dimension.
+    As `ConstantPad2d` with the value 0.
 
     Shapes: (*, H, W) -> (*, H + top + bottom, W + left + right), with any number of dimensions in
     front.
-
-    Dtypes: any.
-
-    Args:
-        padding: how much is added, one number or (left, right, top, bottom); a negative number
-            crops.
-        rngs: not needed.
-
-    Raises:
-        TypeError: if `padding` is neither an int nor ints.
-        ValueError: if `padding` holds an odd number of ints; at the call, if more is cropped than
-            there is.
-
-    Source: torch.nn.ZeroPad2d.
 
     Example:
         >>> import jax.numpy as jnp
@@ -252,24 +178,10 @@ class ZeroPad2d(_Pad):
 class ZeroPad3d(_Pad):
     """Pad the last three dimensions with zeros.
 
-    y[i] = x[i - before] inside of the input, and 0 outside of it. Likewise in each dimension.
+    As `ConstantPad2d` with the value 0.
 
     Shapes: (*, D, H, W) -> (*, D + front + back, H + top + bottom, W + left + right), with any
     number of dimensions in front.
-
-    Dtypes: any.
-
-    Args:
-        padding: how much is added, one number or (left, right, top, bottom, front, back); a
-            negative number crops.
-        rngs: not needed.
-
-    Raises:
-        TypeError: if `padding` is neither an int nor ints.
-        ValueError: if `padding` holds an odd number of ints; at the call, if more is cropped than
-            there is.
-
-    Source: torch.nn.ZeroPad3d.
 
     Example:
         >>> import jax.numpy as jnp
@@ -286,23 +198,10 @@ class ZeroPad3d(_Pad):
 class ReflectionPad1d(_ReflectionPad):
     """Pad the last dimension with what is mirrored about the edges, without repeating them.
 
-    y[i] = x[source(i - before)], where source(i) is i inside of the input, -i before it, and 2 (W -
-    1) - i after it.
+    See `ConstantPad2d` for `padding`, and `jaxnn.functional.pad`, mode "reflect", for the formula
+    and the bounds.
 
     Shapes: (N, C, W) or (C, W) -> (N, C, W + before + after), or without N.
-
-    Dtypes: any but bool.
-
-    Args:
-        padding: how much is added, one number or (before, after); a negative number crops.
-        rngs: not needed.
-
-    Raises:
-        TypeError: if `padding` is neither an int nor ints; at the call, if the input is bool.
-        ValueError: if `padding` holds an odd number of ints; at the call, if the shape does not
-            fit, or a padding is not smaller than its dimension.
-
-    Source: torch.nn.ReflectionPad1d.
 
     Example:
         >>> import jax.numpy as jnp
@@ -317,24 +216,10 @@ class ReflectionPad1d(_ReflectionPad):
 class ReflectionPad2d(_ReflectionPad):
     """Pad the last two dimensions with what is mirrored about the edges, without repeating them.
 
-    y[i] = x[source(i - before)], where source(i) is i inside of the input, -i before it, and 2 (W -
-    1) - i after it. Likewise in each dimension.
+    See `ConstantPad2d` for `padding`, and `jaxnn.functional.pad`, mode "reflect", for the formula
+    and the bounds.
 
     Shapes: (N, C, H, W) or (C, H, W) -> (N, C, H + top + bottom, W + left + right), or without N.
-
-    Dtypes: any but bool.
-
-    Args:
-        padding: how much is added, one number or (left, right, top, bottom); a negative number
-            crops.
-        rngs: not needed.
-
-    Raises:
-        TypeError: if `padding` is neither an int nor ints; at the call, if the input is bool.
-        ValueError: if `padding` holds an odd number of ints; at the call, if the shape does not
-            fit, or a padding is not smaller than its dimension.
-
-    Source: torch.nn.ReflectionPad2d.
 
     Example:
         >>> import jax.numpy as jnp
@@ -351,25 +236,11 @@ class ReflectionPad2d(_ReflectionPad):
 class ReflectionPad3d(_ReflectionPad):
     """Pad the last three dimensions with what is mirrored about the edges, without repeating them.
 
-    y[i] = x[source(i - before)], where source(i) is i inside of the input, -i before it, and 2 (W -
-    1) - i after it. Likewise in each dimension.
+    See `ConstantPad2d` for `padding`, and `jaxnn.functional.pad`, mode "reflect", for the formula
+    and the bounds.
 
     Shapes: (N, C, D, H, W) or (C, D, H, W) -> (N, C, D + front + back, H + top + bottom, W + left +
     right), or without N.
-
-    Dtypes: any but bool.
-
-    Args:
-        padding: how much is added, one number or (left, right, top, bottom, front, back); a
-            negative number crops.
-        rngs: not needed.
-
-    Raises:
-        TypeError: if `padding` is neither an int nor ints; at the call, if the input is bool.
-        ValueError: if `padding` holds an odd number of ints; at the call, if the shape does not
-            fit, or a padding is not smaller than its dimension.
-
-    Source: torch.nn.ReflectionPad3d.
 
     Example:
         >>> import jax.numpy as jnp
@@ -384,24 +255,12 @@ class ReflectionPad3d(_ReflectionPad):
 
 
 class ReplicationPad1d(_ReplicationPad):
-    """Pad the last dimension with its edges.
+    """Pad the last dimension with the edges.
 
-    y[i] = x[min(max(i - before, 0), W - 1)].
+    See `ConstantPad2d` for `padding`, and `jaxnn.functional.pad`, mode "replicate", for the formula
+    and the bounds.
 
     Shapes: (N, C, W) or (C, W) -> (N, C, W + before + after), or without N.
-
-    Dtypes: any but bool.
-
-    Args:
-        padding: how much is added, one number or (before, after); a negative number crops.
-        rngs: not needed.
-
-    Raises:
-        TypeError: if `padding` is neither an int nor ints; at the call, if the input is bool.
-        ValueError: if `padding` holds an odd number of ints; at the call, if the shape does not
-            fit.
-
-    Source: torch.nn.ReplicationPad1d.
 
     Example:
         >>> import jax.numpy as jnp
@@ -414,25 +273,12 @@ class ReplicationPad1d(_ReplicationPad):
 
 
 class ReplicationPad2d(_ReplicationPad):
-    """Pad the last two dimensions with its edges.
+    """Pad the last two dimensions with the edges.
 
-    y[i] = x[min(max(i - before, 0), W - 1)]. Likewise in each dimension.
+    See `ConstantPad2d` for `padding`, and `jaxnn.functional.pad`, mode "replicate", for the formula
+    and the bounds.
 
     Shapes: (N, C, H, W) or (C, H, W) -> (N, C, H + top + bottom, W + left + right), or without N.
-
-    Dtypes: any but bool.
-
-    Args:
-        padding: how much is added, one number or (left, right, top, bottom); a negative number
-            crops.
-        rngs: not needed.
-
-    Raises:
-        TypeError: if `padding` is neither an int nor ints; at the call, if the input is bool.
-        ValueError: if `padding` holds an odd number of ints; at the call, if the shape does not
-            fit.
-
-    Source: torch.nn.ReplicationPad2d.
 
     Example:
         >>> import jax.numpy as jnp
@@ -447,26 +293,13 @@ class ReplicationPad2d(_ReplicationPad):
 
 
 class ReplicationPad3d(_ReplicationPad):
-    """Pad the last three dimensions with its edges.
+    """Pad the last three dimensions with the edges.
 
-    y[i] = x[min(max(i - before, 0), W - 1)]. Likewise in each dimension.
+    See `ConstantPad2d` for `padding`, and `jaxnn.functional.pad`, mode "replicate", for the formula
+    and the bounds.
 
     Shapes: (N, C, D, H, W) or (C, D, H, W) -> (N, C, D + front + back, H + top + bottom, W + left +
     right), or without N.
-
-    Dtypes: any but bool.
-
-    Args:
-        padding: how much is added, one number or (left, right, top, bottom, front, back); a
-            negative number crops.
-        rngs: not needed.
-
-    Raises:
-        TypeError: if `padding` is neither an int nor ints; at the call, if the input is bool.
-        ValueError: if `padding` holds an odd number of ints; at the call, if the shape does not
-            fit.
-
-    Source: torch.nn.ReplicationPad3d.
 
     Example:
         >>> import jax.numpy as jnp
@@ -483,22 +316,10 @@ class ReplicationPad3d(_ReplicationPad):
 class CircularPad1d(_CircularPad):
     """Pad the last dimension with what comes round from the other end.
 
-    y[i] = x[(i - before) mod W].
+    See `ConstantPad2d` for `padding`, and `jaxnn.functional.pad`, mode "circular", for the formula
+    and the bounds.
 
     Shapes: (N, C, W) or (C, W) -> (N, C, W + before + after), or without N.
-
-    Dtypes: any.
-
-    Args:
-        padding: how much is added, one number or (before, after); a negative number crops.
-        rngs: not needed.
-
-    Raises:
-        TypeError: if `padding` is neither an int nor ints.
-        ValueError: if `padding` holds an odd number of ints; at the call, if the shape does not
-            fit, or a padding is larger than its dimension.
-
-    Source: torch.nn.CircularPad1d.
 
     Example:
         >>> import jax.numpy as jnp
@@ -513,23 +334,10 @@ class CircularPad1d(_CircularPad):
 class CircularPad2d(_CircularPad):
     """Pad the last two dimensions with what comes round from the other end.
 
-    y[i] = x[(i - before) mod W]. Likewise in each dimension.
+    See `ConstantPad2d` for `padding`, and `jaxnn.functional.pad`, mode "circular", for the formula
+    and the bounds.
 
     Shapes: (N, C, H, W) or (C, H, W) -> (N, C, H + top + bottom, W + left + right), or without N.
-
-    Dtypes: any.
-
-    Args:
-        padding: how much is added, one number or (left, right, top, bottom); a negative number
-            crops.
-        rngs: not needed.
-
-    Raises:
-        TypeError: if `padding` is neither an int nor ints.
-        ValueError: if `padding` holds an odd number of ints; at the call, if the shape does not
-            fit, or a padding is larger than its dimension.
-
-    Source: torch.nn.CircularPad2d.
 
     Example:
         >>> import jax.numpy as jnp
@@ -546,24 +354,11 @@ class CircularPad2d(_CircularPad):
 class CircularPad3d(_CircularPad):
     """Pad the last three dimensions with what comes round from the other end.
 
-    y[i] = x[(i - before) mod W]. Likewise in each dimension.
+    See `ConstantPad2d` for `padding`, and `jaxnn.functional.pad`, mode "circular", for the formula
+    and the bounds.
 
     Shapes: (N, C, D, H, W) or (C, D, H, W) -> (N, C, D + front + back, H + top + bottom, W + left +
     right), or without N.
-
-    Dtypes: any.
-
-    Args:
-        padding: how much is added, one number or (left, right, top, bottom, front, back); a
-            negative number crops.
-        rngs: not needed.
-
-    Raises:
-        TypeError: if `padding` is neither an int nor ints.
-        ValueError: if `padding` holds an odd number of ints; at the call, if the shape does not
-            fit, or a padding is larger than its dimension.
-
-    Source: torch.nn.CircularPad3d.
 
     Example:
         >>> import jax.numpy as jnp

@@ -11,8 +11,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from ..interop.state_dict import named_variables
-from ..modules import Frozen
+from ..modules._state import Frozen, named_variables
 
 
 def parameters_to_vector(parameters: nnx.Module | Iterable[Any]) -> Float[Array, "size"]:

@@ -13,8 +13,8 @@ import numpy as np
 from flax import nnx
 
 from ...modules import container
-from ...modules._module import Frozen, NonPersistent, fork_stream
-from ...modules.container import _accepts_rngs
+from ...modules._module import accepts_rngs, fork_stream
+from ...modules._state import Frozen, NonPersistent
 from ..checkpoint import as_numpy, as_tensor
 from ..proof.evidence import Check, check_import
 from ..state_dict import load_state_dict
@@ -276,7 +276,7 @@ class Importation:
             given = iter(leaves)
             values = [next(given) if isinstance(leaf, jax.Array) else leaf for leaf in arrays]
             args, kwargs = jax.tree.unflatten(tree, values)
-            if _accepts_rngs(type(result)):  # type: ignore[arg-type]
+            if accepts_rngs(type(result)):  # type: ignore[arg-type]
                 kwargs = {**kwargs, "rngs": jax.random.key(0)}
             found = nnx.merge(graph, state)(*args, **kwargs)
             return [leaf for leaf in jax.tree.leaves(found) if isinstance(leaf, jax.Array)]
@@ -490,7 +490,7 @@ class Importation:
                 if name in module._parameters:
                     kind = nnx.Param if tensor.requires_grad else Frozen
                 variable = kind(value)
-            if isinstance(made, container._Container):
+            if isinstance(made, container.Container):
                 made._register(name, variable)
             else:
                 setattr(made, name, nnx.data(variable))

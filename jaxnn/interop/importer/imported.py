@@ -13,8 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from ...modules._module import Module, RandomSource, fork_stream, key_from, keys_for_parts
-from ...modules.container import _accepts_rngs
+from ...modules._module import (
+    Module,
+    RandomSource,
+    accepts_rngs,
+    fork_stream,
+    key_from,
+    keys_for_parts,
+)
 from .guards import Guard
 from .operators import DRAWING, OPERATORS, dtype_of
 from .program import (
@@ -312,7 +318,7 @@ class Imported(WithOwnModes):
             result, extra = module._run(module._body(step.variant), args, kwargs, captured, rngs)
             values.update(zip(step.extra, extra, strict=True))
         else:
-            if rngs is not None and _accepts_rngs(type(module)):  # type: ignore[arg-type]
+            if rngs is not None and accepts_rngs(type(module)):  # type: ignore[arg-type]
                 kwargs["rngs"] = rngs
             try:
                 result = module(*args, **kwargs)

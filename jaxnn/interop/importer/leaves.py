@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from flax import nnx
 
-import jaxnn
+from ... import modules
 
 if TYPE_CHECKING:
     import torch
@@ -33,7 +33,7 @@ def layer_name(module: torch.nn.Module) -> str | None:
         return None
     for base in type(module).__mro__:
         if base.__module__.startswith("torch.nn.modules") and base.__name__ not in _TAKEN_APART:
-            exists = isinstance(getattr(jaxnn, base.__name__, None), type)
+            exists = isinstance(getattr(modules, base.__name__, None), type)
             is_torchs = getattr(torch.nn, base.__name__, None) is base
             fits = exists and is_torchs and _attributes_fit(base.__name__, module)
             return base.__name__ if fits else None
@@ -67,7 +67,7 @@ def _attributes_fit(name: str, module: torch.nn.Module) -> bool:
 
 def make_layer(name: str, module: torch.nn.Module, dtype: Any, rngs: nnx.Rngs) -> nnx.Module:
     """Return jaxnn's layer `name` with the options of the torch `module`, its state not loaded."""
-    make = getattr(jaxnn, name)
+    make = getattr(modules, name)
     options = OPTIONS.get(name, options_by_name)(module)
     accepted = inspect.signature(make).parameters
     if "dtype" in accepted and dtype is not None:
@@ -78,7 +78,7 @@ def make_layer(name: str, module: torch.nn.Module, dtype: Any, rngs: nnx.Rngs) -
 
 def options_by_name(module: torch.nn.Module) -> dict[str, Any]:
     """Read the options off the attributes of the same names, as most layers keep them."""
-    ours = inspect.signature(getattr(jaxnn, _torch_class(module).__name__)).parameters
+    ours = inspect.signature(getattr(modules, _torch_class(module).__name__)).parameters
     options: dict[str, Any] = {}
     for name in ours:
         if name in ("rngs", "dtype", "axis_name", "_weight", "_freeze"):

@@ -23,7 +23,8 @@ from rich.table import Table
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from ...modules._module import NonPersistent, RandomSource
+from ...modules._module import RandomSource
+from ...modules._state import NonPersistent
 from ..checkpoint import as_numpy
 from ..importer.imported import Record, descend
 from ..importer.structures import copied_call

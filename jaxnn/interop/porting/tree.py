@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from flax import nnx
 
-import jaxnn
-
+from ... import modules
 from ..checkpoint import as_numpy
 from ..importer.from_torch import Importation, own_modes
 from ..importer.leaves import OPTIONS, layer_name, make_layer, options_by_name
@@ -228,7 +227,7 @@ def _draws_parameters(name: str, module: torch.nn.Module) -> bool:
     """Whether the layer cannot be constructed without `rngs`."""
     options = dict(OPTIONS.get(name, options_by_name)(module))
     try:
-        nnx.eval_shape(lambda: getattr(jaxnn, name)(**options))
+        nnx.eval_shape(lambda: getattr(modules, name)(**options))
     except ValueError:
         return True
     return False
@@ -237,7 +236,7 @@ def _draws_parameters(name: str, module: torch.nn.Module) -> bool:
 @cache
 def defaults_of(layer: str) -> dict[str, Any]:
     """Return the options of a layer in order with their defaults, `Ellipsis` for none."""
-    parameters = inspect.signature(getattr(jaxnn, layer)).parameters.values()
+    parameters = inspect.signature(getattr(modules, layer)).parameters.values()
     return {
         p.name: ... if p.default is inspect.Parameter.empty else p.default
         for p in parameters

@@ -1,12 +1,15 @@
-"""Losses: of numbers and distributions, of classes, of yes or no, of margins, of sequences."""
+"""Losses: of numbers and distributions, of classes, of yes or no, of margins, of sequences.
 
-from .classification import BCELoss as BCELoss
-from .classification import BCEWithLogitsLoss as BCEWithLogitsLoss
-from .classification import CrossEntropyLoss as CrossEntropyLoss
-from .classification import NLLLoss as NLLLoss
-from .classification import NLLLoss2d as NLLLoss2d
-from .features import AdaptiveLogSoftmaxWithLoss as AdaptiveLogSoftmaxWithLoss
-from .features import LinearCrossEntropyLoss as LinearCrossEntropyLoss
+What all of them share, `reduction` above all, is said at `jaxnn.modules.loss._loss.Loss`.
+"""
+
+from .adaptive_log_softmax import AdaptiveLogSoftmaxWithLoss as AdaptiveLogSoftmaxWithLoss
+from .binary import BCELoss as BCELoss
+from .binary import BCEWithLogitsLoss as BCEWithLogitsLoss
+from .cross_entropy import CrossEntropyLoss as CrossEntropyLoss
+from .cross_entropy import LinearCrossEntropyLoss as LinearCrossEntropyLoss
+from .cross_entropy import NLLLoss as NLLLoss
+from .cross_entropy import NLLLoss2d as NLLLoss2d
 from .margin import CosineEmbeddingLoss as CosineEmbeddingLoss
 from .margin import HingeEmbeddingLoss as HingeEmbeddingLoss
 from .margin import MarginRankingLoss as MarginRankingLoss

@@ -2,36 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, ClassVar
+
 from flax import nnx
 from jaxtyping import Array, Float, Int, Num
 
 from ... import functional as F
 from ..._types import Scalar
 from ...functional.loss.margin import check_power
-from .._module import value_of
-from ._loss import Loss
+from .._state import value_of
+from ._loss import Loss, PlainLoss, WeightedLoss
 
 
 class HingeEmbeddingLoss(Loss):
     """Distances of pairs: small for the like, beyond a margin for the unlike.
 
-    loss = input where target = 1, max(0, margin - input) where target = -1, the sum of both
-    elsewhere
+    See `jaxnn.functional.hinge_embedding_loss`.
 
     Shapes: input and target broadcast to one shape, which the loss has, or none if it is reduced.
 
     Args:
         margin: the least distance of unlike pairs; may be traced.
-        size_average: refused: torch has replaced it by `reduction`.
-        reduce: refused, likewise.
         reduction: "none", "mean" or "sum".
-        rngs: not needed.
-
-    Raises:
-        ValueError: if the reduction is none of the three; at the call, if the shapes do not fit.
-        TypeError: at the call, if the input is of no floating-point dtype.
-
-    Source: torch.nn.HingeEmbeddingLoss.
 
     Example:
         >>> import jax.numpy as jnp
@@ -49,48 +42,15 @@ class HingeEmbeddingLoss(Loss):
         *,
         rngs: nnx.Rngs | None = None,
     ) -> None:
-        del rngs
         self._init_reduction(reduction, size_average, reduce)
         self.margin = margin
 
     def __call__(self, input: Num[Array, "..."], target: Num[Array, "..."]) -> Float[Array, "..."]:
-        """Return the loss."""
-        return F.hinge_embedding_loss(
-            input,
-            target,
-            margin=self.margin,
-            reduction=self.reduction,
-        )
+        return F.hinge_embedding_loss(input, target, margin=self.margin, reduction=self.reduction)
 
 
-class MarginRankingLoss(Loss):
-    """Scores of pairs, of which one should be ranked above the other.
-
-    loss = max(0, -target * (input1 - input2) + margin)
-
-    Shapes: three arrays with as many dimensions, which broadcast to one shape; the loss has it, or
-    none if it is reduced.
-
-    Args:
-        margin: by how much the scores should differ; may be traced.
-        size_average: refused: torch has replaced it by `reduction`.
-        reduce: refused, likewise.
-        reduction: "none", "mean" or "sum".
-        rngs: not needed.
-
-    Raises:
-        ValueError: if the reduction is none of the three; at the call, if the shapes do not fit.
-        TypeError: at the call, if no array is of a floating-point dtype.
-
-    Source: torch.nn.MarginRankingLoss.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> import jaxnn
-        >>> first, second = jnp.array([1.0, 1.0]), jnp.array([0.0, 3.0])
-        >>> jaxnn.MarginRankingLoss()(first, second, jnp.array([1.0, 1.0]))
-        Array(1., dtype=float32)
-    """
+class _PairLoss(Loss):
+    _function: ClassVar[Callable[..., Any]]
 
     def __init__(
         self,
@@ -101,42 +61,69 @@ class MarginRankingLoss(Loss):
         *,
         rngs: nnx.Rngs | None = None,
     ) -> None:
-        del rngs
         self._init_reduction(reduction, size_average, reduce)
         self.margin = margin
 
     def __call__(
         self, input1: Num[Array, "..."], input2: Num[Array, "..."], target: Num[Array, "..."]
     ) -> Float[Array, "..."]:
-        """Return the loss."""
-        return F.margin_ranking_loss(
-            input1,
-            input2,
-            target,
-            margin=self.margin,
-            reduction=self.reduction,
-        )
+        options = {"margin": self.margin, "reduction": self.reduction}
+        return type(self)._function(input1, input2, target, **options)
 
 
-class SoftMarginLoss(Loss):
-    """Logistic loss of two classes.
+class MarginRankingLoss(_PairLoss):
+    """Scores of pairs, of which one should be ranked above the other.
 
-    loss = log(1 + exp(-target * input)), without overflow
+    See `jaxnn.functional.margin_ranking_loss`.
+
+    Shapes: three arrays with as many dimensions, which broadcast to one shape; the loss has it, or
+    none if it is reduced.
+
+    Args:
+        margin: by how much the scores should differ; may be traced.
+        reduction: "none", "mean" or "sum".
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import jaxnn
+        >>> first, second = jnp.array([1.0, 1.0]), jnp.array([0.0, 3.0])
+        >>> jaxnn.MarginRankingLoss()(first, second, jnp.array([1.0, 1.0]))
+        Array(1., dtype=float32)
+    """
+
+    _function = staticmethod(F.margin_ranking_loss)
+
+
+class CosineEmbeddingLoss(_PairLoss):
+    """Angles between vectors: small for like pairs, beyond a margin for unlike ones.
+
+    See `jaxnn.functional.cosine_embedding_loss`.
+
+    Shapes: (N, D), (N, D), (N) -> (N), or (D), (D), () -> (); or () if it is reduced.
+
+    Args:
+        margin: the largest cosine of unlike pairs; may be traced.
+        reduction: "none", "mean" or "sum".
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import jaxnn
+        >>> x1, x2 = jnp.array([[1.0, 0.0], [1.0, 0.0]]), jnp.array([[0.0, 2.0], [3.0, 4.0]])
+        >>> jaxnn.CosineEmbeddingLoss(reduction="none")(x1, x2, jnp.array([1, -1]))
+        Array([1. , 0.6], dtype=float32)
+    """
+
+    _function = staticmethod(F.cosine_embedding_loss)
+
+
+class SoftMarginLoss(PlainLoss):
+    """Logistic loss of two classes: see `jaxnn.functional.soft_margin_loss`.
 
     Shapes: the target broadcasts to the input's shape, which the loss has, or none if it is
     reduced.
 
     Args:
-        size_average: refused: torch has replaced it by `reduction`.
-        reduce: refused, likewise.
         reduction: "none", "mean" or "sum".
-        rngs: not needed.
-
-    Raises:
-        ValueError: if the reduction is none of the three; at the call, if the shapes do not fit.
-        TypeError: at the call, if the input is of no floating-point dtype, or the target bool.
-
-    Source: torch.nn.SoftMarginLoss.
 
     Example:
         >>> import jax.numpy as jnp
@@ -145,47 +132,19 @@ class SoftMarginLoss(Loss):
         Array(100.34657, dtype=float32)
     """
 
-    def __init__(
-        self,
-        size_average: None = None,
-        reduce: None = None,
-        reduction: str = "mean",
-        *,
-        rngs: nnx.Rngs | None = None,
-    ) -> None:
-        del rngs
-        self._init_reduction(reduction, size_average, reduce)
-
-    def __call__(
-        self, input: Float[Array, "..."], target: Num[Array, "..."]
-    ) -> Float[Array, "..."]:
-        """Return the loss."""
-        return F.soft_margin_loss(
-            input,
-            target,
-            reduction=self.reduction,
-        )
+    _function = staticmethod(F.soft_margin_loss)
 
 
-class MultiLabelSoftMarginLoss(Loss):
+class MultiLabelSoftMarginLoss(WeightedLoss):
     """Logistic losses of several classes that may hold at once, averaged over the classes.
 
-    loss_n = -mean_c(weight_c (target log(p) + (1 - target) log(1 - p))), p = sigmoid(input)
+    See `jaxnn.functional.multilabel_soft_margin_loss`.
 
     Shapes: (*N, C), (*N, C) -> (*N), or none if it is reduced; input, target and weight broadcast.
 
     Args:
         weight: a factor for each class, held as a buffer.
-        size_average: refused: torch has replaced it by `reduction`.
-        reduce: refused, likewise.
         reduction: "none", "mean" or "sum".
-        rngs: not needed.
-
-    Raises:
-        ValueError: if the reduction is none of the three; at the call, if the shapes do not fit.
-        TypeError: at the call, if the input is of no floating-point dtype, or the target bool.
-
-    Source: torch.nn.MultiLabelSoftMarginLoss.
 
     Example:
         >>> import jax.numpy as jnp
@@ -195,55 +154,21 @@ class MultiLabelSoftMarginLoss(Loss):
         Array(0.3465736, dtype=float32)
     """
 
-    def __init__(
-        self,
-        weight: Num[Array, "..."] | None = None,
-        size_average: None = None,
-        reduce: None = None,
-        reduction: str = "mean",
-        *,
-        rngs: nnx.Rngs | None = None,
-    ) -> None:
-        del rngs
-        self._init_reduction(reduction, size_average, reduce)
-        self.weight = self._buffer(weight, "weight")
-
-    def __call__(
-        self, input: Float[Array, "*N C"], target: Num[Array, "*N C"]
-    ) -> Float[Array, "..."]:
-        """Return the loss."""
-        return F.multilabel_soft_margin_loss(
-            input,
-            target,
-            weight=value_of(self.weight),
-            reduction=self.reduction,
-        )
+    _function = staticmethod(F.multilabel_soft_margin_loss)
 
 
 class MultiMarginLoss(Loss):
     """Scores of classes, of which the target's should exceed the others by a margin.
 
-    loss_n = sum over c != t of weight_t max(0, margin - input[n, t] + input[n, c])^p, divided by C
+    See `jaxnn.functional.multi_margin_loss`.
 
     Shapes: input (N, C) or (C), target (N) or () -> (N) or (), or () if it is reduced.
 
     Args:
         p: the power, 1 or 2.
         margin: by how much; may be traced.
-        weight: a factor for each class, held as a buffer.
-        size_average: refused: torch has replaced it by `reduction`.
-        reduce: refused, likewise.
+        weight: a factor for each class, a vector, held as a buffer.
         reduction: "none", "mean" or "sum".
-        rngs: not needed.
-
-    Raises:
-        ValueError: if p is neither 1 nor 2, weight is no vector, or the reduction is none of the
-            three; at the call, if the shapes do not fit.
-        IndexError: at the call, if a concrete target is no class; under `jax.jit` its loss is NaN.
-        TypeError: at the call, if the targets are no integers, or input and weight not of one
-            floating dtype.
-
-    Source: torch.nn.MultiMarginLoss.
 
     Example:
         >>> import jax.numpy as jnp
@@ -264,7 +189,6 @@ class MultiMarginLoss(Loss):
         *,
         rngs: nnx.Rngs | None = None,
     ) -> None:
-        del rngs
         self._init_reduction(reduction, size_average, reduce)
         check_power(p, "jaxnn.MultiMarginLoss")
         self.p = p
@@ -279,7 +203,6 @@ class MultiMarginLoss(Loss):
     def __call__(
         self, input: Float[Array, "*N C"], target: Int[Array, "*N"]
     ) -> Float[Array, "..."]:
-        """Return the loss."""
         return F.multi_margin_loss(
             input,
             target,
@@ -290,28 +213,16 @@ class MultiMarginLoss(Loss):
         )
 
 
-class MultiLabelMarginLoss(Loss):
+class MultiLabelMarginLoss(PlainLoss):
     """Scores of classes, of which those that hold should exceed the others by 1.
 
-    loss_n = sum over t in target_n, c not in target_n of max(0, 1 - input[n, t] + input[n, c]),
-    divided by C. The targets of a row are those before its first -1.
+    See `jaxnn.functional.multilabel_margin_loss`. The targets of a row are those before its first
+    -1.
 
     Shapes: input (N, C) or (C), target alike -> (N) or (), or () if it is reduced.
 
     Args:
-        size_average: refused: torch has replaced it by `reduction`.
-        reduce: refused, likewise.
         reduction: "none", "mean" or "sum".
-        rngs: not needed.
-
-    Raises:
-        ValueError: if the reduction is none of the three; at the call, if the shapes do not fit.
-        IndexError: at the call, if a concrete target is neither a class nor -1; under `jax.jit` its
-            loss is NaN.
-        TypeError: at the call, if the targets are no integers, or the input is of no floating-point
-            dtype.
-
-    Source: torch.nn.MultiLabelMarginLoss.
 
     Example:
         >>> import jax.numpy as jnp
@@ -321,78 +232,4 @@ class MultiLabelMarginLoss(Loss):
         Array(0.875, dtype=float32)
     """
 
-    def __init__(
-        self,
-        size_average: None = None,
-        reduce: None = None,
-        reduction: str = "mean",
-        *,
-        rngs: nnx.Rngs | None = None,
-    ) -> None:
-        del rngs
-        self._init_reduction(reduction, size_average, reduce)
-
-    def __call__(
-        self, input: Float[Array, "*N C"], target: Int[Array, "*N C"]
-    ) -> Float[Array, "..."]:
-        """Return the loss."""
-        return F.multilabel_margin_loss(
-            input,
-            target,
-            reduction=self.reduction,
-        )
-
-
-class CosineEmbeddingLoss(Loss):
-    """Angles between vectors: small for like pairs, beyond a margin for unlike ones.
-
-    loss = 1 - cos where target = 1, max(0, cos - margin) where target = -1, 0 elsewhere, with cos =
-    sum(x1 x2) / sqrt((sum(x1^2) + 1e-12) (sum(x2^2) + 1e-12))
-
-    Shapes: (N, D), (N, D), (N) -> (N), or (D), (D), () -> (); or () if it is reduced.
-
-    Args:
-        margin: the largest cosine of unlike pairs; may be traced.
-        size_average: refused: torch has replaced it by `reduction`.
-        reduce: refused, likewise.
-        reduction: "none", "mean" or "sum".
-        rngs: not needed.
-
-    Raises:
-        ValueError: if the reduction is none of the three; at the call, if the shapes do not fit.
-        TypeError: at the call, if neither input is of a floating-point dtype.
-
-    Source: torch.nn.CosineEmbeddingLoss.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> import jaxnn
-        >>> x1, x2 = jnp.array([[1.0, 0.0], [1.0, 0.0]]), jnp.array([[0.0, 2.0], [3.0, 4.0]])
-        >>> jaxnn.CosineEmbeddingLoss(reduction="none")(x1, x2, jnp.array([1, -1]))
-        Array([1. , 0.6], dtype=float32)
-    """
-
-    def __init__(
-        self,
-        margin: Scalar = 0.0,
-        size_average: None = None,
-        reduce: None = None,
-        reduction: str = "mean",
-        *,
-        rngs: nnx.Rngs | None = None,
-    ) -> None:
-        del rngs
-        self._init_reduction(reduction, size_average, reduce)
-        self.margin = margin
-
-    def __call__(
-        self, input1: Num[Array, "..."], input2: Num[Array, "..."], target: Num[Array, "..."]
-    ) -> Float[Array, "..."]:
-        """Return the loss."""
-        return F.cosine_embedding_loss(
-            input1,
-            input2,
-            target,
-            margin=self.margin,
-            reduction=self.reduction,
-        )
+    _function = staticmethod(F.multilabel_margin_loss)

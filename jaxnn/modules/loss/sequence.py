@@ -13,10 +13,7 @@ from ._loss import Loss
 class CTCLoss(Loss):
     """Connectionist temporal classification: negative log likelihood over all alignments.
 
-    loss_n = -log(sum of the products of exp(log_probs[t, n, path_t])), over the paths of
-    input_lengths[n] classes that give targets[n] once repeated classes are merged and blanks
-    removed; inf where there is none. "mean" divides each loss by the target's length (at least 1)
-    first. The derivative takes log_probs to be the result of log_softmax, as in torch.
+    See `jaxnn.functional.ctc_loss`.
 
     Shapes: log_probs (T, N, C), targets (N, S) or (sum of target_lengths), both lengths (N), loss
     (N), or () if it is reduced; without N: log_probs (T, C), targets (S), lengths () or (1).
@@ -25,16 +22,6 @@ class CTCLoss(Loss):
         blank: the class that stands for none.
         reduction: "none", "mean" or "sum".
         zero_infinity: whether an infinite loss and its gradient are 0.
-        rngs: not needed.
-
-    Raises:
-        ValueError: if the reduction is none of the three; at the call, if the shapes do not fit, a
-            concrete length is out of range, or blank is no class.
-        IndexError: at the call, if a concrete target is no class; under `jax.jit` its loss is NaN.
-        TypeError: if blank is no int; at the call, if log_probs is of no floating-point dtype, or
-            targets or lengths are no ints.
-
-    Source: Graves et al., 2006; torch.nn.CTCLoss.
 
     Example:
         >>> import jax.numpy as jnp
@@ -52,7 +39,6 @@ class CTCLoss(Loss):
         *,
         rngs: nnx.Rngs | None = None,
     ) -> None:
-        del rngs
         self._init_reduction(reduction)
         self.blank = check_blank(blank)
         self.zero_infinity = bool(zero_infinity)
@@ -64,7 +50,6 @@ class CTCLoss(Loss):
         input_lengths: Lengths,
         target_lengths: Lengths,
     ) -> Float[Array, "..."]:
-        """Return the loss."""
         return F.ctc_loss(
             log_probs, targets, input_lengths, target_lengths, self.blank, self.reduction,
             self.zero_infinity,

@@ -17,27 +17,16 @@ from ._loss import Loss
 class TripletMarginLoss(Loss):
     """Distances from an anchor: to the positive less, by a margin, than to the negative.
 
-    loss = max(0, margin + d(anchor, positive) - d(anchor, negative)), d(x, y) = ||x - y + eps||_p;
-    with `swap`, d(positive, negative) replaces d(anchor, negative) where it is less
+    See `jaxnn.functional.triplet_margin_loss`.
 
     Shapes: three arrays (*N, D), which broadcast -> (*N), or () if it is reduced.
 
     Args:
-        margin: by how much; may be traced.
+        margin: by how much, positive; may be traced.
         p: the order of the norm.
         eps: added to the differences; may be traced.
         swap: whether the positive may take the anchor's place.
-        size_average: refused: torch has replaced it by `reduction`.
-        reduce: refused, likewise.
         reduction: "none", "mean" or "sum".
-        rngs: not needed.
-
-    Raises:
-        ValueError: if the margin is not positive, or the reduction is none of the three; at the
-            call, if the shapes do not fit.
-        TypeError: at the call, if no array is of a floating-point dtype.
-
-    Source: torch.nn.TripletMarginLoss.
 
     Example:
         >>> import jax.numpy as jnp
@@ -59,7 +48,6 @@ class TripletMarginLoss(Loss):
         *,
         rngs: nnx.Rngs | None = None,
     ) -> None:
-        del rngs
         self._init_reduction(reduction, size_average, reduce)
         self.margin = check_margin(margin, "jaxnn.TripletMarginLoss")
         self.p = p
@@ -69,7 +57,6 @@ class TripletMarginLoss(Loss):
     def __call__(
         self, anchor: Num[Array, "..."], positive: Num[Array, "..."], negative: Num[Array, "..."]
     ) -> Float[Array, "..."]:
-        """Return the loss."""
         return F.triplet_margin_loss(
             anchor,
             positive,
@@ -85,24 +72,15 @@ class TripletMarginLoss(Loss):
 class TripletMarginWithDistanceLoss(Loss):
     """`TripletMarginLoss` with any distance.
 
-    loss = max(0, margin + d(anchor, positive) - d(anchor, negative)); with `swap`, d(positive,
-    negative) replaces d(anchor, negative) where it is less
+    See `jaxnn.functional.triplet_margin_with_distance_loss`.
 
     Shapes: three arrays with as many dimensions -> what d gives, or () if it is reduced.
 
     Args:
         distance_function: d, by default `jaxnn.functional.pairwise_distance`.
-        margin: by how much; may be traced.
+        margin: by how much, positive; may be traced.
         swap: whether the positive may take the anchor's place.
         reduction: "none", "mean" or "sum".
-        rngs: not needed.
-
-    Raises:
-        ValueError: if the margin is not positive, or the reduction is none of the three; at the
-            call, if the shapes do not fit.
-        TypeError: at the call, if no array is of a floating-point dtype.
-
-    Source: torch.nn.TripletMarginWithDistanceLoss.
 
     Example:
         >>> import jax.numpy as jnp
@@ -122,7 +100,6 @@ class TripletMarginWithDistanceLoss(Loss):
         reduction: str = "mean",
         rngs: nnx.Rngs | None = None,
     ) -> None:
-        del rngs
         self._init_reduction(reduction)
         self.distance_function = distance_function
         self.margin = check_margin(margin, "jaxnn.TripletMarginWithDistanceLoss")
@@ -131,7 +108,6 @@ class TripletMarginWithDistanceLoss(Loss):
     def __call__(
         self, anchor: Num[Array, "..."], positive: Num[Array, "..."], negative: Num[Array, "..."]
     ) -> Float[Array, "..."]:
-        """Return the loss."""
         return F.triplet_margin_with_distance_loss(
             anchor,
             positive,

@@ -12,7 +12,7 @@ from jax.typing import DTypeLike
 
 from ..._checks import check_array, check_int
 from .._lazy import LazyModule
-from .._module import Module, parameter_dtype
+from .._module import Module, name_of, parameter_dtype
 
 
 class NormWithStatistics(Module):
@@ -33,7 +33,7 @@ class NormWithStatistics(Module):
         bias: bool,
         dtype: DTypeLike,
     ) -> None:
-        name = f"jaxnn.{type(self).__name__}"
+        name = name_of(self)
         self.num_features = check_int(num_features, "num_features", name, minimum=0)
         self.eps = check_number(eps, "eps", name)
         self.momentum = None if momentum is None else check_number(momentum, "momentum", name)
@@ -52,11 +52,11 @@ class NormWithStatistics(Module):
             setattr(self, buffer, nnx.BatchStat(value) if track_running_stats else nnx.data(None))
 
     def _check_rank(self, input: jax.Array, dims: str = "(N, C, ...)") -> jax.Array:
-        input = check_array(input, "input", f"jaxnn.{type(self).__name__}")
+        input = check_array(input, "input", name_of(self))
         if input.ndim not in self._ranks:
             ranks = " or ".join(map(str, self._ranks))
             raise ValueError(
-                f"jaxnn.{type(self).__name__}: `input` must have {ranks} dimensions {dims}, got "
+                f"{name_of(self)}: `input` must have {ranks} dimensions {dims}, got "
                 f"shape {input.shape}"
             )
         return input
@@ -72,7 +72,6 @@ class NormWithStatistics(Module):
             self.use_running_average = use_running_average
 
     def extra_repr(self) -> str:
-        """Return the number of features and the options."""
         return (
             f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, "
             f"bias={self.bias is not None}, track_running_stats={self.track_running_stats}"

@@ -12,7 +12,8 @@ from jaxtyping import Array, Float
 
 from ... import functional as F
 from ..._checks import check_int
-from .._module import Module, parameter_dtype, value_of
+from .._module import Module, parameter_dtype
+from .._state import value_of
 from ._statistics import check_number
 
 
@@ -31,8 +32,7 @@ class _Affine(Module):
 class GroupNorm(_Affine):
     """Normalise each group of channels of each sample by its own statistics.
 
-    y = (x - mean) / sqrt(var + eps) * weight + bias,
-    with the mean and the biased variance over the group's channels and all positions.
+    See `jaxnn.functional.group_norm`.
 
     Shapes: (N, C, *spatial), kept.
 
@@ -47,13 +47,6 @@ class GroupNorm(_Affine):
     Attributes:
         weight: the scale of each channel, at first 1, of shape (C); or None.
         bias: what is added to each channel, at first 0, of shape (C); or None.
-
-    Raises:
-        ValueError: if the channels cannot be divided into the groups; at the call, if the shape
-            does not fit.
-        TypeError: at the call, if the input's dtype does not fit.
-
-    Source: Wu and He, 2018; torch.nn.GroupNorm.
 
     Example:
         >>> import jax.numpy as jnp
@@ -85,13 +78,11 @@ class GroupNorm(_Affine):
         self._init_affine((self.num_channels,), affine, affine and bias, dtype)
 
     def __call__(self, input: Float[Array, "N C *spatial"]) -> Float[Array, "N C *spatial"]:
-        """Return the normalised input."""
         return F.group_norm(
             input, self.num_groups, value_of(self.weight), value_of(self.bias), self.eps
         )
 
     def extra_repr(self) -> str:
-        """Return the sizes and options."""
         return (
             f"{self.num_groups}, {self.num_channels}, eps={self.eps}, affine={self.affine}, "
             f"bias={self.bias is not None}"
@@ -99,10 +90,7 @@ class GroupNorm(_Affine):
 
 
 class LayerNorm(_Affine):
-    """Normalise over the last dimensions.
-
-    y = (x - mean) / sqrt(var + eps) * weight + bias,
-    with the mean and the biased variance over the dimensions of `normalized_shape`.
+    """Normalise over the last dimensions: see `jaxnn.functional.layer_norm`.
 
     Shapes: (*batch, *normalized_shape), kept.
 
@@ -116,13 +104,6 @@ class LayerNorm(_Affine):
     Attributes:
         weight: the scale of each element, at first 1, of shape `normalized_shape`; or None.
         bias: what is added to each element, at first 0, of shape `normalized_shape`; or None.
-
-    Raises:
-        ValueError: at the call, if the shape does not fit.
-        TypeError: if `normalized_shape` holds no ints; at the call, if the input's dtype does not
-            fit.
-
-    Source: Ba, Kiros and Hinton, 2016; torch.nn.LayerNorm.
 
     Example:
         >>> import jax.numpy as jnp
@@ -150,12 +131,10 @@ class LayerNorm(_Affine):
     def __call__(
         self, input: Float[Array, "*batch *normalized"]
     ) -> Float[Array, "*batch *normalized"]:
-        """Return the normalised input."""
         weight, bias = value_of(self.weight), value_of(self.bias)
         return F.layer_norm(input, self.normalized_shape, weight, bias, self.eps)
 
     def extra_repr(self) -> str:
-        """Return the sizes and options."""
         return (
             f"{self.normalized_shape}, eps={self.eps}, "
             f"elementwise_affine={self.elementwise_affine}, bias={self.bias is not None}"
@@ -163,28 +142,18 @@ class LayerNorm(_Affine):
 
 
 class RMSNorm(Module):
-    """Divide by the root mean square over the last dimensions.
-
-    y = x / sqrt(mean(x^2) + eps) * weight
+    """Divide by the root mean square over the last dimensions: see `jaxnn.functional.rms_norm`.
 
     Shapes: (*batch, *normalized_shape), kept.
 
     Args:
         normalized_shape: the sizes of the last dimensions; an int for the last alone.
-        eps: what is added to the mean square; None for the difference between 1 and the next
-            number, of float64 for an input of that dtype, else of float32.
+        eps: what is added to the mean square; None for the function's default.
         elementwise_affine: whether there is a weight.
         dtype: the weight's dtype, which need not be the input's.
 
     Attributes:
         weight: the scale of each element, at first 1, of shape `normalized_shape`; or None.
-
-    Raises:
-        ValueError: at the call, if the shape does not fit.
-        TypeError: if `normalized_shape` holds no ints; at the call, if the input is of no
-            floating-point dtype.
-
-    Source: Zhang and Sennrich, 2019; torch.nn.RMSNorm.
 
     Example:
         >>> import jax.numpy as jnp
@@ -213,11 +182,9 @@ class RMSNorm(Module):
         )
 
     def __call__(self, x: Float[Array, "*batch *normalized"]) -> Float[Array, "*batch *normalized"]:
-        """Return x over its root mean square."""
         return F.rms_norm(x, self.normalized_shape, value_of(self.weight), self.eps)
 
     def extra_repr(self) -> str:
-        """Return the sizes and options."""
         return (
             f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}"
         )

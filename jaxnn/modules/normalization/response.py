@@ -8,28 +8,26 @@ from jaxtyping import Array, Float
 from ... import functional as F
 from ..._checks import check_int
 from ...functional.normalization import cross_map_lrn2d
-from .._module import Module
+from .._module import Module, name_of
 from ._statistics import check_number
 
 
 class _ResponseNorm(Module):
     def _init_options(self, size: int, alpha: float, beta: float, k: float) -> None:
-        name = f"jaxnn.{type(self).__name__}"
+        name = name_of(self)
         self.size = check_int(size, "size", name, minimum=1)
         self.alpha = check_number(alpha, "alpha", name)
         self.beta = check_number(beta, "beta", name)
         self.k = check_number(k, "k", name)
 
     def extra_repr(self) -> str:
-        """Return the options."""
         return f"{self.size}, alpha={self.alpha}, beta={self.beta}, k={self.k}"
 
 
 class LocalResponseNorm(_ResponseNorm):
     """Divide by a power of the mean square over neighbouring channels.
 
-    y_c = x_c / (k + alpha / size * sum_j x_j^2)^beta,
-    j from c - size // 2 to c + (size - 1) // 2, of which those outside count as 0.
+    See `jaxnn.functional.local_response_norm`.
 
     Shapes: (N, C, *spatial), with one spatial dimension at least; kept.
 
@@ -38,14 +36,6 @@ class LocalResponseNorm(_ResponseNorm):
         alpha: the factor of the mean.
         beta: the exponent.
         k: what is added.
-
-    Raises:
-        ValueError: if `size` is not positive; at the call, if the input has fewer than three
-            dimensions.
-        TypeError: if an option is no number; at the call, if the input is of no floating-point
-            dtype.
-
-    Source: Krizhevsky, Sutskever and Hinton, 2012; torch.nn.LocalResponseNorm.
 
     Example:
         >>> import jax.numpy as jnp
@@ -66,7 +56,6 @@ class LocalResponseNorm(_ResponseNorm):
         self._init_options(size, alpha, beta, k)
 
     def __call__(self, input: Float[Array, "N C *spatial"]) -> Float[Array, "N C *spatial"]:
-        """Return the normalised input."""
         return F.local_response_norm(input, self.size, self.alpha, self.beta, self.k)
 
 
@@ -77,7 +66,7 @@ class CrossMapLRN2d(_ResponseNorm):
     j from c - h to c + h with h = (size - 1) // 2, and j = 0 always. The derivative is torch's too,
     which is not quite that of the formula. New models should use `LocalResponseNorm`.
 
-    Shapes: (N, C, H, W), kept.
+    Shapes: (N, C, H, W), kept; there must be a channel.
 
     Args:
         size: the number of channels that the sum is divided by.
@@ -86,12 +75,7 @@ class CrossMapLRN2d(_ResponseNorm):
         k: what is added.
 
     Raises:
-        ValueError: if `size` is not positive; at the call, if the input has not four dimensions or
-            no channel; and, where it is differentiated, if `size` is 1.
-        TypeError: if an option is no number; at the call, if the input is of no floating-point
-            dtype.
-
-    Source: torch.nn.CrossMapLRN2d.
+        ValueError: where it is differentiated, if `size` is 1.
 
     Example:
         >>> import jax.numpy as jnp
@@ -112,5 +96,4 @@ class CrossMapLRN2d(_ResponseNorm):
         self._init_options(size, alpha, beta, k)
 
     def __call__(self, input: Float[Array, "N C H W"]) -> Float[Array, "N C H W"]:
-        """Return the normalised input."""
         return cross_map_lrn2d(input, self.size, self.alpha, self.beta, self.k)

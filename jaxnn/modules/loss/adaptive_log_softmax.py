@@ -1,8 +1,7 @@
-"""Losses that hold the map from features to classes."""
+"""A softmax over many classes, in clusters by their frequency, and its loss."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -11,131 +10,18 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Int, Num
+from jaxtyping import Array, Float, Int
 
-from ... import functional as F
-from ..._checks import check_array, check_floating, check_int, check_same_dtype
-from ..._types import Scalar
-from ...functional.activation._elementwise import is_known
+from ..._checks import check_array, check_floating, check_same_dtype
 from ...functional.loss._classes import check_targets
 from ...functional.loss.adaptive_log_softmax import (
     Cluster,
     all_log_probabilities,
     target_log_probability,
 )
-from ...functional.loss.cross_entropy import check_smoothing
-from .._module import Module, value_of
+from .._module import Module
 from ..container import ModuleList, Sequential
 from ..linear import Linear
-from ._loss import Loss
-
-
-class LinearCrossEntropyLoss(Loss):
-    """Cross entropy of logits that are a linear map of the input.
-
-    loss = cross_entropy(linear(input), target, weight, ...), with logits reshaped to
-    (N, num_classes, *out_features)
-
-    Shapes: input (N, in_features) or (in_features), target (N, *out_features) or () for classes,
-    else of the logits' shape; the loss has the shape of a target of classes, or none if it is
-    reduced.
-
-    Args:
-        in_features: size of the input's last dimension.
-        num_classes: the number of classes.
-        out_features: the positions, each of which has its own classes.
-        bias: whether the linear map has a bias.
-        dtype: the parameters' dtype, which the input must have too.
-        reduction: "none", "mean" or "sum".
-        weight: a factor for each class, held as a buffer.
-        ignore_index: the target that does not count, among classes; None for -100.
-        label_smoothing: the share of the target that all classes have alike; may be traced.
-        options: how torch divides the work into parts, which changes no value: accepted, without
-            effect.
-        rngs: where the parameters are drawn from.
-
-    Attributes:
-        linear: the layer that makes the logits, num_classes times the product of out_features.
-
-    Raises:
-        ValueError: if there is no `rngs`, weight has not one number for each class,
-            label_smoothing is not between 0 and 1, or the reduction is none of the three; at the
-            call, if the shapes do not fit, or ignore_index is given for probabilities.
-        IndexError: at the call, if a concrete target is no class; under `jax.jit` its loss is NaN.
-        TypeError: at the call, if the input's dtype is not that of the parameters.
-
-    Source: torch.nn.LinearCrossEntropyLoss.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> from flax import nnx
-        >>> import jaxnn
-        >>> loss = jaxnn.LinearCrossEntropyLoss(3, 2, reduction="none", rngs=nnx.Rngs(0))
-        >>> loss(jnp.zeros((2, 3)), jnp.array([0, 1]))
-        Array([0.6931472, 0.6931472], dtype=float32)
-    """
-
-    def __init__(
-        self,
-        in_features: int,
-        num_classes: int,
-        *,
-        out_features: Sequence[int] = (),
-        bias: bool = False,
-        dtype: DTypeLike = jnp.float32,
-        reduction: str = "mean",
-        weight: Float[Array, "C"] | None = None,
-        ignore_index: int | None = None,
-        label_smoothing: Scalar = 0.0,
-        options: Any = None,
-        rngs: nnx.Rngs | None = None,
-    ) -> None:
-        layer = "jaxnn.LinearCrossEntropyLoss"
-        self._init_reduction(reduction)
-        self.num_classes = check_int(num_classes, "num_classes", layer, minimum=0)
-        self.out_features = tuple(
-            check_int(size, "out_features", layer, minimum=0) for size in out_features
-        )
-        self.ignore_index = ignore_index
-        self.label_smoothing = check_smoothing(label_smoothing, layer)
-        if is_known(label_smoothing) and label_smoothing < 0:
-            raise ValueError(
-                f"{layer}: `label_smoothing` must lie between 0 and 1, got {label_smoothing}"
-            )
-        self.weight = self._buffer(weight, "weight")
-        if self.weight is not None and self.weight.shape != (num_classes,):
-            raise ValueError(
-                f"{layer}: `weight` must have shape ({num_classes},), got {self.weight.shape}"
-            )
-        self.options = nnx.static(options)
-        size = math.prod(self.out_features, start=self.num_classes)
-        self.linear = Linear(in_features, size, bias=bias, dtype=dtype, rngs=rngs)
-
-    def __call__(
-        self, input: Float[Array, "*N in_features"], target: Num[Array, "..."]
-    ) -> Float[Array, "..."]:
-        """Return the loss."""
-        shape = (self.num_classes, *self.out_features)
-        bias = value_of(self.linear.bias)
-        return F.linear_cross_entropy(
-            input,
-            self.linear.weight[...].reshape(*shape, self.linear.in_features),
-            target,
-            linear_bias=None if bias is None else bias.reshape(shape),
-            weight=value_of(self.weight),
-            reduction=self.reduction,
-            ignore_index=self.ignore_index,
-            label_smoothing=self.label_smoothing,
-        )
-
-    def extra_repr(self) -> str:
-        """Return the sizes and options."""
-        return (
-            f"in_features={self.linear.in_features}, num_classes={self.num_classes}, "
-            f"out_features={self.out_features}, bias={self.linear.bias is not None}, "
-            f"reduction={self.reduction}, ignore_index={self.ignore_index}, "
-            f"label_smoothing={self.label_smoothing}, options={self.options}"
-        )
 
 
 class AdaptiveLogSoftmaxOutput(NamedTuple):
@@ -163,7 +49,8 @@ class AdaptiveLogSoftmaxWithLoss(Module):
     Args:
         in_features: size of the input's last dimension.
         n_classes: the number of classes, sorted by falling frequency.
-        cutoffs: the first class of each cluster, increasing.
+        cutoffs: the first class of each cluster: increasing ints between 1 and n_classes - 1, at
+            least one.
         div_value: by how much each cluster has fewer dimensions than the one before.
         head_bias: whether the head has a bias.
         dtype: the parameters' dtype, which the input must have too.
@@ -174,11 +61,8 @@ class AdaptiveLogSoftmaxWithLoss(Module):
         tail: the pairs of linear layers of the clusters.
 
     Raises:
-        ValueError: if there is no `rngs`, or the cutoffs are not increasing ints between 1 and
-            n_classes - 1, at least one; at the call, if the shapes do not fit.
         IndexError: at the call, if a concrete target is no class; under `jax.jit` its output is
             NaN.
-        TypeError: at the call, if the input's dtype is not that of the parameters.
 
     Source: Grave et al., 2017; torch.nn.AdaptiveLogSoftmaxWithLoss.
 
@@ -230,7 +114,6 @@ class AdaptiveLogSoftmaxWithLoss(Module):
     def __call__(
         self, input_: Float[Array, "*N in_features"], target_: Int[Array, "*N"]
     ) -> AdaptiveLogSoftmaxOutput:
-        """Return the logarithms of the targets' probabilities, and their negative mean."""
         target = check_targets(target_, self.n_classes, "jaxnn.AdaptiveLogSoftmaxWithLoss")
         input = self._checked(input_, target.ndim + 1)
         if target.ndim > 1 or input.shape[:-1] != target.shape:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -15,7 +13,8 @@ from ... import init
 from ..._checks import check_int
 from ..._types import Mask
 from ...functional.dropout import check_probability
-from .._module import RandomModule, RandomSource, parameter_dtype, parameter_key, value_of
+from .._module import RandomModule, RandomSource, parameter_dtype, parameter_key
+from .._state import value_of
 from ..linear import Linear
 
 
@@ -23,7 +22,8 @@ class MultiheadAttention(RandomModule):
     """Project queries, keys and values for several heads, attend in each, and project the result.
 
     y = W_o [head_1, ..., head_H] + b_o, head_h = attention(q_h, k_h, v_h), where q_h, k_h and v_h
-    are the parts of W_q query + b_q, W_k key + b_k and W_v value + b_v, of E / H features each.
+    are the parts of W_q query + b_q, W_k key + b_k and W_v value + b_v, of E / H features each: see
+    `jaxnn.functional.multi_head_attention_forward`.
 
     Shapes: query (L, N, E), key (S, N, kdim), value (S, N, vdim) -> (L, N, E), with `batch_first`
     (N, L, E) and so on; or all without N. The weights are (N, L, S), or (N, H, L, S) of every head.
@@ -39,7 +39,7 @@ class MultiheadAttention(RandomModule):
         vdim: the features of a value, by default E.
         batch_first: whether the batch is the first dimension.
         dtype: the parameters' dtype, which the inputs must have too.
-        rngs: where the parameters are drawn from, and the layer's own stream for dropout.
+        rngs: where the parameters are drawn from, and the stream for dropout.
 
     Attributes:
         in_proj_weight: W_q, W_k and W_v, one below the other, drawn by Xavier's uniform rule; or,
@@ -48,13 +48,6 @@ class MultiheadAttention(RandomModule):
         bias_k: the added key, of shape (1, 1, E), drawn by Xavier's normal rule; or None.
         bias_v: its value.
         out_proj: the `Linear` layer of W_o and b_o, which starts at 0.
-
-    Raises:
-        ValueError: if a size is not positive, H does not divide E, `dropout` is no probability, or
-            there is no `rngs`; at the call, if shapes do not fit.
-        TypeError: at the call, if the dtypes differ, or a mask's is no mask's.
-
-    Source: Vaswani et al., 2017; torch.nn.MultiheadAttention.
 
     Example:
         >>> import jax.numpy as jnp
@@ -66,6 +59,8 @@ class MultiheadAttention(RandomModule):
         >>> output.shape, weights.shape
         ((1, 5, 8), (1, 5, 5))
     """
+
+    _shown = ("embed_dim", "num_heads", "dropout", "kdim", "vdim", "batch_first")
 
     def __init__(
         self,
@@ -176,15 +171,3 @@ class MultiheadAttention(RandomModule):
             rng=self._draw_key(rngs) if draws else None,
             batch_first=self.batch_first,
         )
-
-    def extra_repr(self) -> str:
-        """Return the sizes and options."""
-        options: dict[str, Any] = {
-            "embed_dim": self.embed_dim,
-            "num_heads": self.num_heads,
-            "dropout": self.dropout,
-            "kdim": self.kdim,
-            "vdim": self.vdim,
-            "batch_first": self.batch_first,
-        }
-        return ", ".join(f"{name}={value}" for name, value in options.items())

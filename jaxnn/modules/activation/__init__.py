@@ -1,0 +1,30 @@
+"""Activation layers: of straight pieces, smooth, and the softmax family."""
+
+from .piecewise import Hardshrink as Hardshrink
+from .piecewise import Hardsigmoid as Hardsigmoid
+from .piecewise import Hardswish as Hardswish
+from .piecewise import Hardtanh as Hardtanh
+from .piecewise import LeakyReLU as LeakyReLU
+from .piecewise import PReLU as PReLU
+from .piecewise import ReLU as ReLU
+from .piecewise import ReLU6 as ReLU6
+from .piecewise import RReLU as RReLU
+from .piecewise import Softshrink as Softshrink
+from .piecewise import Threshold as Threshold
+from .smooth import CELU as CELU
+from .smooth import ELU as ELU
+from .smooth import GELU as GELU
+from .smooth import GLU as GLU
+from .smooth import SELU as SELU
+from .smooth import LogSigmoid as LogSigmoid
+from .smooth import Mish as Mish
+from .smooth import Sigmoid as Sigmoid
+from .smooth import SiLU as SiLU
+from .smooth import Softplus as Softplus
+from .smooth import Softsign as Softsign
+from .smooth import Tanh as Tanh
+from .smooth import Tanhshrink as Tanhshrink
+from .softmax import LogSoftmax as LogSoftmax
+from .softmax import Softmax as Softmax
+from .softmax import Softmax2d as Softmax2d
+from .softmax import Softmin as Softmin
