@@ -10,7 +10,8 @@ import jax
 from flax import nnx
 
 from ..modules._module import Frozen, RandomModule, RandomSource, keys_for_parts
-from .importer.imported import WithOwnModes, descend, tied_in_place, with_gradient
+from .importer.custom_vjp import with_gradient
+from .importer.imported import WithOwnModes, descend, tied_in_place
 from .state_dict import named_variables
 
 __all__ = ["Module", "freeze", "function", "keys_for_parts", "require", "tie", "tied"]

@@ -12,10 +12,10 @@ import jax
 import numpy as np
 from flax import nnx
 
-from ..importer.imported import Imported
+from ..importer.imported import Imported, takes_rngs
 from .calls import Call
 from .differences import Difference, difference, leaves_of
-from .drawing import fixed_in_torch, fixed_key, takes_rngs
+from .drawing import fixed_in_torch, fixed_key
 from .outcomes import as_array
 
 if TYPE_CHECKING:

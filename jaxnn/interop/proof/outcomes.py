@@ -15,11 +15,11 @@ from flax import nnx
 from ..checkpoint import as_numpy
 from ..importer.decisions import coins_that_never_drop
 from ..importer.decisions import reads as noted_reads
-from ..importer.imported import NEEDS_VALUES
+from ..importer.imported import NEEDS_VALUES, takes_rngs
 from ..state_dict import named_entries
 from .calls import Call
 from .differences import Difference, difference, gradient_floor, leaves_of
-from .drawing import fixed_in_torch, fixed_key, takes_rngs
+from .drawing import fixed_in_torch, fixed_key
 
 if TYPE_CHECKING:
     import torch

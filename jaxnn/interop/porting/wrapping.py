@@ -11,15 +11,15 @@ INDENT = 8
 _CLOSING = {"(": ")", "[": "]", "{": "}"}
 
 
-def laid_out(line: str, indent: int = 0) -> list[str]:
+def wrapped(line: str, indent: int = 0) -> list[str]:
     r"""Return a statement as lines of at most `WIDTH` characters, where its brackets allow that.
 
     The content of its last brackets stands on a line of its own, or, where that is too long too,
     each item does.
 
-    >>> laid_out("y = f(x)", 4)
+    >>> wrapped("y = f(x)", 4)
     ['    y = f(x)']
-    >>> print("\n".join(laid_out("y = function(" + ", ".join(["argument"] * 9) + ")")))
+    >>> print("\n".join(wrapped("y = function(" + ", ".join(["argument"] * 9) + ")")))
     y = function(
         argument, argument, argument, argument, argument, argument, argument, argument, argument
     )
@@ -40,10 +40,10 @@ def laid_out(line: str, indent: int = 0) -> list[str]:
     if len(inner + content) <= WIDTH and not content.endswith(",") and not is_display:
         return [head, inner + content, tail]
     if loop:
-        return [head, *laid_out(element, indent + 4), inner + loop, tail]
+        return [head, *wrapped(element, indent + 4), inner + loop, tail]
     lines = [head]
     for item in items:
-        lines += laid_out(f"{item},", indent + 4)
+        lines += wrapped(f"{item},", indent + 4)
     return [*lines, tail]
 
 
