@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import base64
 import json
+import random
 import shutil
 import subprocess
 import sys
@@ -24,6 +26,7 @@ from torch.nn import functional as F
 import jaxnn
 from jaxnn.cli import main
 from jaxnn.interop import PortError, check_port, load_port, port
+from jaxnn.interop.porting.wrapping import wrapped
 
 # What is ported relies on JAX's promotion, as any code does that people write.
 pytestmark = pytest.mark.standard_promotion
@@ -509,3 +512,47 @@ def test_damaged_ports_are_named(ported, tmp_path, capsys, file, change, message
     assert message in capsys.readouterr().err
     with pytest.raises(PortError):
         check_port(folder)
+
+
+def expression(draw: random.Random, depth: int) -> str:
+    """A nested expression with names of any length."""
+
+    def inner() -> str:
+        return expression(draw, depth - 1)
+
+    name = "name_" + "x" * draw.randrange(12)
+    if not depth:
+        return name
+    items = ", ".join(inner() for _ in range(draw.randrange(4)))
+    return draw.choice([
+        lambda: name, lambda: f"({inner()} + {inner()}) * {inner()}", lambda: f"{name}({items})",
+        lambda: f"{name}[{inner()}]", lambda: f"{name}[{inner()}, {inner()}]",
+        lambda: f"({inner()},)", lambda: f"({inner()}, {inner()})", lambda: f"[{items}]",
+        lambda: f"({inner()}) == ({inner()} // {inner()})",
+    ])()  # fmt: skip
+
+
+def test_a_broken_line_means_what_it_meant() -> None:
+    """Of one expression in parentheses, or one index, a comma would make a tuple."""
+    draw = random.Random(0)
+    for _ in range(1000):
+        statement = f"y = {expression(draw, draw.randrange(1, 6))}"
+        lines = "\n".join(wrapped(statement))
+        assert ast.dump(ast.parse(lines)) == ast.dump(ast.parse(statement)), statement
+
+
+class TwoBatches(nn.Module):
+    """A condition on the sizes of two arguments that takes more than a line."""
+
+    def forward(self, encoded_features, decoder_positions):
+        flat = encoded_features.reshape(-1, 16)
+        return flat.reshape(decoder_positions.shape[0], -1, 16) + decoder_positions[:, None, None]
+
+
+def test_a_long_condition_on_sizes_is_checked(tmp_path: Path) -> None:
+    given = torch.randn(2, 5, 32), torch.ones(2)
+    assert port(TwoBatches(), given, folder=tmp_path).ok
+    net = load_port(tmp_path)
+    assert net(jnp.ones((3, 5, 32)), jnp.ones(3)).shape == (3, 10, 16)
+    with pytest.raises(ValueError, match="the model was ported for sizes with"):
+        net(jnp.ones((3, 5, 32)), jnp.ones(4))

@@ -4,9 +4,9 @@ from . import aten as aten
 from . import ported as ported
 from .checkpoint import to_torch as to_torch
 from .export import export as export
-from .importer.from_torch import from_torch as from_torch
+from .from_torch import from_torch as from_torch
 from .importer.imported import Imported as Imported
-from .importer.imported import Record as Record
+from .importer.record import Record as Record
 from .linen_variables import load_linen as load_linen
 from .porting.parity import ParityReport as ParityReport
 from .porting.parity import PortError as PortError

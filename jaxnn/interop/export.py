@@ -17,7 +17,7 @@ from jax.export import export as export_function
 from safetensors.numpy import save_file
 
 from .checkpoint import as_numpy
-from .importer.from_torch import from_torch
+from .from_torch import from_torch
 from .state_dict import named_variables
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ import jax
 from flax import nnx
 
 from ..modules._module import RandomModule, RandomSource, keys_for_parts
-from ..modules._state import Frozen
-from .importer.imported import WithOwnModes, descend, tied_in_place, with_gradient
-from .state_dict import named_variables
+from ..modules._state import Frozen, named_variables
+from .importer.custom_vjp import with_gradient
+from .importer.imported import WithOwnModes, descend, tied_in_place
 
 __all__ = ["Module", "freeze", "function", "keys_for_parts", "require", "tie", "tied"]
 

@@ -186,10 +186,14 @@ def keys_for_parts(rngs: RandomSource | None) -> RandomSource | None:
     return rngs if rngs is None or isinstance(rngs, nnx.Pytree) else nnx.Rngs(rngs)
 
 
+def takes_rngs(module: nnx.Module) -> bool:
+    """Whether a call of a module takes a key, or streams, from outside."""
+    return _takes_rngs(type(module))
+
+
 @cache
-def accepts_rngs(module_type: Any) -> bool:
-    """Whether a call of such a module takes `rngs`."""
-    return "rngs" in inspect.signature(module_type.__call__).parameters
+def _takes_rngs(kind: type[nnx.Module]) -> bool:
+    return "rngs" in inspect.signature(kind.__call__).parameters  # type: ignore[operator]
 
 
 def parameter_dtype(

@@ -52,7 +52,7 @@ def capture(
     model: torch.nn.Module,
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any],
-    is_leaf: Callable[[torch.nn.Module], bool],
+    is_layer: Callable[[torch.nn.Module], bool],
     dynamic_batch: bool,
     decisions: Decisions | None = None,
     size_one: bool = True,
@@ -63,7 +63,7 @@ def capture(
         model: the model.
         args: the positional arguments of the example.
         kwargs: its keyword arguments.
-        is_leaf: whether a module is a layer that is not looked into.
+        is_layer: whether a module is a layer that is not looked into.
         dynamic_batch: whether leading dimensions may differ.
         decisions: how branches on values are taken; without them such a branch is refused.
         size_one: whether a dimension that may differ may be 1 (or 0), with the conditions that the
@@ -108,7 +108,7 @@ def capture(
     recorder = Recorder(operators.mark, operators.stand_in, operators.alias)
     with ExitStack() as stack:
         for context in (
-            left_as_it_was(model), traced(model, is_leaf, records), gradient_marks(),
+            left_as_it_was(model), traced(model, is_layer, records), gradient_marks(),
             masks_as_they_are(), einsum_in_order(), quietly(),
             noted_origins(origins), marked_gradients(recorder),
             oblivious(size_one and dynamic_batch),

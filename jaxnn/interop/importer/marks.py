@@ -48,17 +48,17 @@ class RecordedCall:
 
 @contextmanager
 def traced(
-    model: torch.nn.Module, is_leaf: Callable[[torch.nn.Module], bool], records: list[RecordedCall]
+    model: torch.nn.Module, is_layer: Callable[[torch.nn.Module], bool], records: list[RecordedCall]
 ) -> Iterator[None]:
     """Let the modules of `model` leave marks and calls in the graph, while in this context."""
     library = library_of_marks()
     library.records, library.twins, library.modes = records, {}, {}
     changed = []
     try:
-        modules = list(_modules_to_trace(model, is_leaf))
-        library.twins |= {name: _shallow_copy(module) for name, module, leaf in modules if leaf}
-        for name, module, leaf in modules:
-            wrap = _leaf_forward if leaf else _marked_forward
+        modules = list(_modules_to_trace(model, is_layer))
+        library.twins |= {name: _shallow_copy(module) for name, module, layer in modules if layer}
+        for name, module, layer in modules:
+            wrap = _layer_forward if layer else _marked_forward
             # With its hooks, which are a part of what a call does.
             method = "_call_impl" if _has_forward_hooks(module) else "forward"
             changed.append((module, method, module.__dict__.get(method)))
@@ -76,18 +76,18 @@ def _has_forward_hooks(module: torch.nn.Module) -> bool:
 
 
 def _modules_to_trace(
-    model: torch.nn.Module, is_leaf: Callable[[torch.nn.Module], bool]
+    model: torch.nn.Module, is_layer: Callable[[torch.nn.Module], bool]
 ) -> Iterator[tuple[str, torch.nn.Module, bool]]:
-    """Yield the modules under their first names, leaves without what is in them."""
+    """Yield the modules under their first names, layers without what is in them."""
     seen: set[int] = set()
 
     def walk(name: str, module: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Module, bool]]:
         if id(module) in seen:
             return
         seen.add(id(module))
-        leaf = is_leaf(module)
-        yield name, module, leaf
-        if not leaf:
+        layer = is_layer(module)
+        yield name, module, layer
+        if not layer:
             for child_name, child in module.named_children():
                 yield from walk(f"{name}.{child_name}" if name else child_name, child)
 
@@ -183,7 +183,7 @@ def _without_changed(
     record.arguments = arguments_of(forward, record.args, record.kwargs)
 
 
-def _leaf_forward(
+def _layer_forward(
     library: _Library, name: str, module: torch.nn.Module, _: Callable[..., Any]
 ) -> Callable[..., Any]:
     """Return what stands for the call of a layer that is not looked into."""

@@ -19,7 +19,7 @@ import numpy as np
 
 from .gradients import Refused
 from .guards import described, is_the_models, line_of_the_model
-from .leaves import layer_name
+from .layers import layer_name
 from .restoring import left_as_it_was
 from .structures import NotDescribable, copied_call, describe, named_arguments
 

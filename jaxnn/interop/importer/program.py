@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -217,3 +217,25 @@ def leaves(structure: Any) -> list[Any]:
     found: list[Any] = []
     rebuild(structure, found.append)
     return found
+
+
+def calls_in_turn(body: Body, steps: Sequence[Step], output: Any, parts: Sequence[str]) -> bool:
+    """Whether a program does nothing but call each part with the result of the part before.
+
+    Args:
+        body: the program.
+        steps: its steps, or what is left of them.
+        output: its output, likewise.
+        parts: the paths of the parts.
+    """
+    if body.captured or body.extra or len(body.inputs) != 1 or body.inputs[0].variadic:
+        return False
+    value, called = body.inputs[0].structure, []
+    for step in steps:
+        if not isinstance(step, Call) or step.args != (value,) or step.kwargs:
+            return False
+        if step.captured or step.extra or step.variant:
+            return False
+        called.append(step.module)
+        value = step.results
+    return isinstance(value, Value) and output == value and called == list(parts)

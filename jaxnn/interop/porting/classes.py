@@ -13,7 +13,7 @@ from itertools import groupby
 from typing import Any
 
 from .code import RESERVED, Code, call, constant, dtype, is_name, joined, sequence
-from .tree import Node, defaults_of
+from .parts import Part, defaults_of
 
 
 @dataclass
@@ -28,53 +28,53 @@ class Definition:
     """
 
     name: str
-    instances: list[Node] = field(default_factory=list)
+    instances: list[Part] = field(default_factory=list)
     parameters: dict[str, list[Any]] = field(default_factory=dict)
     names: dict[tuple[str, ...], str] = field(default_factory=dict)
 
     @property
-    def first(self) -> Node:
+    def first(self) -> Part:
         """The first instance."""
         return self.instances[0]
 
 
-def definitions_of(root: Node) -> list[Definition]:
+def definitions_of(root: Part) -> list[Definition]:
     """Return the classes of a model, parts before wholes, and note them in the tree."""
     found: dict[Any, Definition] = {}
     names: set[str] = set(RESERVED)
-    for node in _upwards(root):
-        if node.kind != "class":
+    for part in _upwards(root):
+        if part.kind != "class":
             continue
-        key = _key(node)
+        key = _key(part)
         if key not in found:
-            name, count = node.name, 2
+            name, count = part.name, 2
             while name in names:
-                name, count = f"{node.name}{count}", count + 1
+                name, count = f"{part.name}{count}", count + 1
             names.add(name)
             found[key] = Definition(name)
-        found[key].instances.append(node)
-        node.definition = found[key]
+        found[key].instances.append(part)
+        part.definition = found[key]
     for definition in found.values():
         _find_parameters(definition)
     return list(found.values())
 
 
-def _upwards(node: Node) -> Iterator[Node]:
-    for child in node.children.values():
+def _upwards(part: Part) -> Iterator[Part]:
+    for child in part.children.values():
         yield from _upwards(child)
-    yield node
+    yield part
 
 
-def _key(node: Node) -> Any:
+def _key(part: Part) -> Any:
     """Return what instances of one class have in common."""
-    if node.kind == "layer":
-        return "layer", node.name, node.frozen, node.takes_rngs
-    if node.kind == "class" and node.definition is not None:
-        return "instance", id(node.definition)
-    children = tuple((name, _key(child)) for name, child in node.children.items())
-    state = tuple((v.name, v.kind, len(v.shape), v.dtype) for v in node.state)
-    modes = (_identity(node.training), _identity(node.evaluation))
-    return node.kind, node.name, node.origin, node.base, children, state, modes
+    if part.kind == "layer":
+        return "layer", part.name, part.frozen, part.takes_rngs
+    if part.kind == "class" and part.definition is not None:
+        return "instance", id(part.definition)
+    children = tuple((name, _key(child)) for name, child in part.children.items())
+    state = tuple((v.name, v.kind, len(v.shape), v.dtype) for v in part.state)
+    modes = (_identity(part.training), _identity(part.evaluation))
+    return part.kind, part.name, part.original.__module__, part.base, children, state, modes
 
 
 def _identity(programs: Any) -> Any:
@@ -103,26 +103,26 @@ class Slot:
         return len(set(self.key)) > 1
 
 
-def _slots(owner: str, nodes: list[Node]) -> Iterator[Slot]:
+def _slots(owner: str, parts: list[Part]) -> Iterator[Slot]:
     """Yield the slots of a part, which is the same in all instances but for these."""
-    first = nodes[0]
+    first = parts[0]
     if first.kind == "layer":
         for option in first.options:
-            yield Slot(owner, option, tuple(node.options.get(option) for node in nodes))
+            yield Slot(owner, option, tuple(part.options.get(option) for part in parts))
     elif first.kind == "class" and owner:
         for parameter in first.definition.parameters:
-            yield Slot(owner, parameter, tuple(node.arguments[parameter] for node in nodes))
+            yield Slot(owner, parameter, tuple(part.arguments[parameter] for part in parts))
     else:
-        yield from _parts_slots(owner, nodes)
+        yield from _parts_slots(owner, parts)
 
 
-def _parts_slots(owner: str, nodes: list[Node]) -> Iterator[Slot]:
-    for name in nodes[0].children:
+def _parts_slots(owner: str, parts: list[Part]) -> Iterator[Slot]:
+    for name in parts[0].children:
         inner = f"{owner}.{name}" if owner else name
-        yield from _slots(inner, [node.children[name] for node in nodes])
-    for at, variable in enumerate(nodes[0].state):
+        yield from _slots(inner, [part.children[name] for part in parts])
+    for at, variable in enumerate(parts[0].state):
         for dim in range(len(variable.shape)):
-            sizes = tuple(node.state[at].shape[dim] for node in nodes)
+            sizes = tuple(part.state[at].shape[dim] for part in parts)
             yield Slot(f"{owner}.{variable.name}" if owner else variable.name, f"size_{dim}", sizes)
 
 
@@ -135,8 +135,8 @@ def _find_parameters(definition: Definition) -> None:
         name = _parameter_name(slots, set(definition.parameters))
         definition.names[key] = name
         definition.parameters[name] = list(slots[0].values)
-    for at, node in enumerate(definition.instances):
-        node.arguments = {name: values[at] for name, values in definition.parameters.items()}
+    for at, part in enumerate(definition.instances):
+        part.arguments = {name: values[at] for name, values in definition.parameters.items()}
 
 
 def _parameter_name(slots: list[Slot], taken: set[str]) -> str:
@@ -163,11 +163,11 @@ class Constructor:
 
     Args:
         definition: the class; None outside of every class.
-        nodes: its instances, or the root alone.
+        parts: its instances, or the root alone.
     """
 
-    def __init__(self, definition: Definition | None, nodes: list[Node]) -> None:
-        self.definition, self.nodes = definition, nodes
+    def __init__(self, definition: Definition | None, parts: list[Part]) -> None:
+        self.definition, self.parts = definition, parts
 
     def _value(self, slot: Slot) -> Code:
         if slot.differs:
@@ -175,35 +175,35 @@ class Constructor:
             return Code(self.definition.names[slot.key])
         return _written(slot.option, slot.values[0])
 
-    def part(self, owner: str, nodes: list[Node]) -> Code:
+    def part(self, owner: str, parts: list[Part]) -> Code:
         """Return the construction of a part."""
-        first = nodes[0]
+        first = parts[0]
         if first.kind == "none":
             return Code("None")
         if first.kind == "layer":
-            return self._layer(owner, nodes)
+            return self._layer(owner, parts)
         if first.kind == "class":
-            options = {slot.option: self._value(slot) for slot in _slots(owner or " ", nodes)}
+            options = {slot.option: self._value(slot) for slot in _slots(owner or " ", parts)}
             return call(first.definition.name, **options, **_rngs(first))
         if first.kind.endswith("parameters"):
-            return self._parameters(owner, nodes)
-        children = self.children(owner, nodes)
+            return self._parameters(owner, parts)
+        children = self.children(owner, parts)
         if first.kind == "list":
             return call("jaxnn.ModuleList", _list(list(children.values())))
         if first.kind == "dict":
             return call("jaxnn.ModuleDict", _dict(children))
         return call("jaxnn.Sequential", *sequential_arguments(children))
 
-    def children(self, owner: str, nodes: list[Node]) -> dict[str, Code]:
+    def children(self, owner: str, parts: list[Part]) -> dict[str, Code]:
         """Return the construction of each part of a part."""
         return {
-            name: self.part(f"{owner}.{name}" if owner else name, [n.children[name] for n in nodes])
-            for name in nodes[0].children
+            name: self.part(f"{owner}.{name}" if owner else name, [n.children[name] for n in parts])
+            for name in parts[0].children
         }
 
-    def _layer(self, owner: str, nodes: list[Node]) -> Code:
-        first = nodes[0]
-        slots = {slot.option: slot for slot in _slots(owner, nodes)}
+    def _layer(self, owner: str, parts: list[Part]) -> Code:
+        first = parts[0]
+        slots = {slot.option: slot for slot in _slots(owner, parts)}
         args: list[Code] = []
         options: dict[str, Code] = {}
         for name, default in defaults_of(first.name).items():
@@ -219,22 +219,22 @@ class Constructor:
             return layer
         return call("ported.freeze", layer, *map(constant, first.frozen))
 
-    def _parameters(self, owner: str, nodes: list[Node]) -> Code:
-        variables = {v.name: self.variable(owner, nodes, at) for at, v in enumerate(nodes[0].state)}
-        if nodes[0].kind == "parameters":
+    def _parameters(self, owner: str, parts: list[Part]) -> Code:
+        variables = {v.name: self.variable(owner, parts, at) for at, v in enumerate(parts[0].state)}
+        if parts[0].kind == "parameters":
             return call("jaxnn.ParameterList", _list(list(variables.values())))
         # The order of a plain dict would be lost.
         pairs = [sequence([constant(name), value]) for name, value in variables.items()]
         return call("jaxnn.ParameterDict", sequence(pairs, "[]"))
 
-    def variable(self, owner: str, nodes: list[Node], at: int) -> Code:
+    def variable(self, owner: str, parts: list[Part], at: int) -> Code:
         """Return the construction of a parameter or buffer, whose values are loaded."""
-        variable = nodes[0].state[at]
+        variable = parts[0].state[at]
         if variable.kind == "tied":
             return Code("nnx.data(None)")
         full = f"{owner}.{variable.name}" if owner else variable.name
         sizes = [
-            self._value(Slot(full, f"size_{dim}", tuple(n.state[at].shape[dim] for n in nodes)))
+            self._value(Slot(full, f"size_{dim}", tuple(n.state[at].shape[dim] for n in parts)))
             for dim in range(len(variable.shape))
         ]
         kind = [] if variable.dtype == "float32" else [dtype(variable.dtype)]
@@ -255,8 +255,8 @@ def _is_default(value: Any, default: Any) -> bool:
     return (numbers or type(value) is type(default)) and bool(value == default)
 
 
-def _rngs(node: Node) -> dict[str, Code]:
-    return {"rngs": Code("rngs")} if node.takes_rngs else {}
+def _rngs(part: Part) -> dict[str, Code]:
+    return {"rngs": Code("rngs")} if part.takes_rngs else {}
 
 
 def sequential_arguments(children: dict[str, Code]) -> list[Code]:

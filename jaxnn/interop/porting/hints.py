@@ -7,9 +7,55 @@ import inspect
 import linecache
 import re
 import textwrap
+from collections.abc import Mapping, Sequence
 from functools import cache
 
+from ..importer.program import Call, Operation, Value
+from .code import RESERVED, is_name
+from .simplify import Item
+
 _PLACE = re.compile(r'File "(.+)", line (\d+)')
+
+
+def hints_of(items: Sequence[Item], call_names: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """Return the names of the original for the last operation of each of its statements.
+
+    Args:
+        items: what is written of a program.
+        call_names: what the results of calls are called, by the attribute called.
+    """
+    left = {name: list(names) for name, names in call_names.items()}
+    hints: dict[str, str] = {}
+    last: tuple[str, tuple[str, ...], int] | None = None
+    for item in [*items, Item(None)]:
+        step = item.step
+        found = assigned_at(step.source) if isinstance(step, Operation) else None
+        if isinstance(step, Call) and last is not None:
+            continue
+        if found is not None and len(found[0]) > 1:
+            parts = _parts_named(item, found[0])
+            hints |= parts
+            found = None if parts or step.operator == "sym_size" else (found[0][:1], found[1])
+        if last is not None and (found is None or found != last[1:]):
+            hints[last[0]] = last[1][0]
+        last = None if found is None else (step.result, *found)
+    for item in items:
+        if isinstance(item.step, Call) and isinstance(item.step.results, Value):
+            names = left.get(item.step.module.partition(".")[0])
+            if names:
+                hints[item.step.results.name] = names.pop(0) if len(names) > 1 else names[0]
+    return {ssa: name for ssa, name in hints.items() if name not in RESERVED and is_name(name)}
+
+
+def _parts_named(item: Item, names: tuple[str, ...]) -> dict[str, str]:
+    """Return the names that a statement gives the parts of what it takes apart."""
+    step = item.step
+    if len(item.targets) == len(names):
+        return {ssa: names[at] for at, ssa in item.targets if at < len(names)}
+    dim = dict(step.arguments).get("dim")
+    if step.operator == "sym_size" and isinstance(dim, int) and dim < len(names):
+        return {step.result: names[dim]}
+    return {}
 
 
 def assigned_at(source: str) -> tuple[tuple[str, ...], int] | None:

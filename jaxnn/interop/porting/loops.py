@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 
 from .code import RESERVED, is_name
-from .layout import INDENT, WIDTH
+from .wrapping import INDENT, WIDTH
 
 _PLACED = re.compile(r"self((?:\.\w+)+)\[(\d+)\]")
 

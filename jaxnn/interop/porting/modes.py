@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,12 +20,8 @@ from ..importer.program import (
     leaves,
     rebuild,
 )
-
-# What returns its operand as it is.
-COPIES = {
-    "alias", "clone", "contiguous", "lift_fresh_copy", "lift_fresh", "lift", "alias_copy",
-    "_lazy_clone", "resolve_neg", "detach_",
-}  # fmt: skip
+from .simplify import COPIES
+from .steps import substituted
 
 
 @dataclass(frozen=True)
@@ -233,24 +228,3 @@ def _filled(sizes: Any, others: Any) -> Any:
         other if type(size) is int and size == -1 and type(other) is int else size
         for size, other in pairs
     ]
-
-
-def substituted(step: Any, same: Mapping[str, Any]) -> Any:
-    """Return a step with other values in place of those that are equal to them."""
-
-    def leaf(value: Any) -> Any:
-        while isinstance(value, Value) and value.name in same:
-            value = same[value.name]
-        return value
-
-    if isinstance(step, Operation):
-        arguments = tuple((name, rebuild(value, leaf)) for name, value in step.arguments)
-        return replace(step, arguments=arguments)
-    if isinstance(step, Call):
-        kwargs = tuple((name, rebuild(value, leaf)) for name, value in step.kwargs)
-        args, captured = rebuild(step.args, leaf), rebuild(step.captured, leaf)
-        return replace(step, args=args, kwargs=kwargs, captured=captured)
-    if isinstance(step, Custom):
-        inputs, captured = rebuild(step.inputs, leaf), rebuild(step.captured, leaf)
-        return replace(step, inputs=inputs, captured=captured)
-    return replace(step, value=rebuild(step.value, leaf))

@@ -23,15 +23,16 @@ from rich.table import Table
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from ...modules._module import RandomSource
+from ...modules._module import RandomSource, takes_rngs
 from ...modules._state import NonPersistent
 from ..checkpoint import as_numpy
-from ..importer.imported import Record, descend
+from ..importer.imported import descend
+from ..importer.record import Record
 from ..importer.structures import copied_call
 from ..proof.calls import Call, widened
 from ..proof.copies import LARGEST_IN_FLOAT64, copied
 from ..proof.differences import Difference, difference, gradient_floor, is_rounding, map_leaves
-from ..proof.drawing import fix_streams, fixed_key, takes_rngs
+from ..proof.drawing import fix_streams, fixed_key
 from ..proof.evidence import Evidence
 from ..proof.outcomes import Outcome, Traced, of_torch
 from ..state_dict import load_state_dict, named_variables

@@ -14,8 +14,10 @@ import jax.numpy as jnp
 from flax import nnx
 
 from ..checkpoint import as_numpy
-from ..importer.from_torch import Importation, example_of, imported_torch
-from ..importer.program import Body, leaves
+from ..from_torch import check_module, example_of
+from ..importer.importation import import_model
+from ..importer.program import leaves
+from ..importer.tree import Node
 from ..proof.differences import map_leaves
 from ..proof.evidence import Check, check_import, evidence
 from .parity import (
@@ -85,9 +87,9 @@ def port(
         >>> print(text.splitlines()[-1].strip())
         return jaxnn.Sequential(jaxnn.Linear(3, 2, rngs=rngs), jaxnn.ReLU())
     """
-    torch = imported_torch()
-    if not isinstance(module, torch.nn.Module):
-        raise TypeError(f"port: `module` must be a torch.nn.Module, got {type(module).__name__}")
+    check_module(module, "port")
+    import torch
+
     folder = Path(folder)
     check_folder(folder, force)
     args, kwargs = example_of(module, example_args, example_kwargs)
@@ -119,31 +121,33 @@ def _files(
     module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], check: Check
 ) -> tuple[nnx.Module, str, dict[str, Any]]:
     """Return the imported model, the source, and what the original returns."""
-    importer = Importation(module, args, kwargs, nnx.Rngs(0), True)
-    net = check_import(importer.run(), module, args, kwargs, check)
+    net, tree = import_model(module, args, kwargs, nnx.Rngs(0), True)
+    net = check_import(net, module, args, kwargs, check)
     given = [map_leaves(value, lambda v: jnp.asarray(as_numpy(v))) for value in (args, kwargs)]
-    source = source_of(importer, net, *given)
-    evaluates = not isinstance(importer.programs.get(False), str)
+    source = source_of(tree, net, *given)
+    evaluates = not isinstance(tree.root.evaluation, str)
     original = copy.deepcopy(module).train(not evaluates)
     parity = record(original, args, kwargs, "evaluation" if evaluates else "training")
-    taken, named = _taken(importer, evaluates)
+    taken, named = _taken(tree.root, evaluates, args, kwargs)
     parity |= {"args": structure(taken), "kwargs": structure(named)}
     if check is not False:
         parity["evidence"] = evidence(net).as_json()
     return net, source, parity
 
 
-def _taken(importer: Importation, evaluates: bool) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def _taken(
+    root: Node, evaluates: bool, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Return the arguments that the port takes: those that hold arrays."""
-    programs = importer._variants(not evaluates, "") if importer.programs else ()
+    programs: Any = root.evaluation if evaluates else root.training
     if not programs:
-        return importer.args, importer.kwargs
-    body: Body = programs[0].body
-    bound = inspect.signature(importer.model.forward).bind(*importer.args, **importer.kwargs)
+        return args, kwargs
+    model: Any = root.module
+    bound = inspect.signature(model.forward).bind(*args, **kwargs)
     bound.apply_defaults()
     taken: list[Any] = []
     named: dict[str, Any] = {}
-    for item in body.inputs:
+    for item in programs[0].body.inputs:
         if not leaves(item.structure):
             continue
         value = bound.arguments[item.name]

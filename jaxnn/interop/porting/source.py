@@ -3,116 +3,41 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 
-from ..importer import imported
-from ..importer.from_torch import Importation
-from ..importer.imported import Imported, descend
+from ..importer.imported import descend
+from ..importer.naming import joined
 from ..importer.program import Body, Custom, Structure
+from ..importer.tree import ModelTree, Node
 from .classes import Constructor, Definition, definitions_of, list_argument, sequential_arguments
 from .code import RESERVED, constant, is_name
-from .forward import Method, Writer
 from .hints import names_of_calls
-from .layout import laid_out
+from .methods import Method, MethodWriter
 from .modes import merged
-from .spelling import Kind
-from .tree import Node, is_torch_sequential, make_chain, tree_of
+from .observing import Kind, Kinds, Observed, kind_of, observe
+from .parts import Part, is_sequential, part_of
+from .wrapping import wrapped
 
 TRAINING, EVALUATION = "training", "evaluation"
 
 
-def source_of(importer: Importation, net: nnx.Module, args: tuple[Any, ...], kwargs: Any) -> str:
+def source_of(tree: ModelTree, net: nnx.Module, args: tuple[Any, ...], kwargs: Any) -> str:
     """Return the source of an imported model.
 
     Args:
-        importer: what imported it.
+        tree: what it is made of.
         net: the imported model.
         args: arrays for a call of it.
         kwargs: those by name.
     """
-    root = tree_of(importer)
-    writer = _File(importer, root, net, observe(net, args, kwargs))
-    writer.find_chains(root)
-    return writer.text(definitions_of(root))
-
-
-# --- what values are ------------------------------------------------------------------------------
-
-Observed = dict[int, dict[str, Kind]]
-
-
-def observe(net: nnx.Module, args: tuple[Any, ...], kwargs: Any) -> Observed:
-    """Return what the values of each program are, from a call in each mode, by body and name."""
-    seen: list[tuple[Body, dict[str, Any]]] = []
-    for mode in (net.train, net.eval):
-        mode()
-
-        with _noted(seen):
-            try:
-                nnx.eval_shape(lambda module: _called_once(module, args, kwargs), net)
-            except ValueError:  # a mode that the model cannot run in
-                continue
-    found: Observed = {}
-    for body, values in seen:
-        kinds = found.setdefault(id(body), {})
-        for name, value in values.items():
-            kind = _kind_of(value)
-            known = kinds.get(name, kind)
-            if kind is not None and known is not None and kind.dtype == known.dtype:
-                shapes = (
-                    known.shapes if kind.shapes[0] in known.shapes else known.shapes + kind.shapes
-                )
-                if len({len(shape) for shape in shapes}) == 1:
-                    kinds[name] = Kind(kind.dtype, shapes, kind.length)
-    return found
-
-
-def _called_once(module: Any, args: tuple[Any, ...], kwargs: Any) -> int:
-    rngs = {"rngs": nnx.Rngs(0)} if isinstance(module, Imported) else {}
-    module(*args, **kwargs, **rngs)
-    return 0
-
-
-def _kind_of(value: Any) -> Kind | None:
-    if isinstance(value, (tuple, list)):
-        return Kind(length=len(value))
-    if hasattr(value, "dtype"):
-        return Kind(np.dtype(value.dtype), (tuple(value.shape),))
-    return Kind() if isinstance(value, (int, float)) else None
-
-
-@contextmanager
-def _noted(seen: list[tuple[Body, dict[str, Any]]]) -> Iterator[None]:
-    """Keep the values of every program that runs."""
-    original, of_pass, custom = imported.bind, imported.bind_pass, imported.customised
-
-    def bind(name: str, body: Body, args: Any, kwargs: Any, values: dict[str, Any]) -> None:
-        seen.append((body, values))
-        original(name, body, args, kwargs, values)
-
-    def bind_pass(body: Body, inputs: Any, captured: Any) -> dict[str, Any]:
-        values = of_pass(body, inputs, captured)
-        seen.append((body, values))
-        return values
-
-    def customised(step: Custom, inputs: Any, captured: Any) -> tuple[Any, ...]:
-        results = custom(step, inputs, captured)
-        saved = [(*inputs, *captured, *results)[at] for at in step.saved]
-        imported._pass(step.backward, [jnp.ones_like(results[at]) for at in step.outputs], saved)
-        return results
-
-    try:
-        imported.bind, imported.bind_pass, imported.customised = bind, bind_pass, customised
-        yield
-    finally:
-        imported.bind, imported.bind_pass, imported.customised = original, of_pass, custom
+    root = part_of(tree.root)
+    file = _File(tree.tied, root, net, observe(net, args, kwargs))
+    file.find_chains(root)
+    return file.text(definitions_of(root))
 
 
 # --- the file -----------------------------------------------------------------------------------
@@ -128,9 +53,9 @@ class _Forward:
 
 class _File:
     def __init__(
-        self, importer: Importation, root: Node, net: nnx.Module, observed: Observed
+        self, tied: Mapping[str, str], root: Part, net: nnx.Module, observed: Observed
     ) -> None:
-        self.importer, self.root, self.net, self.observed = importer, root, net, observed
+        self.tied, self.root, self.net, self.observed = tied, root, net, observed
         self.mode = EVALUATION
         self.tuples: dict[str, tuple[str, ...]] = {}
         self.functions: dict[str, tuple[str, list[str]]] = {}
@@ -143,35 +68,33 @@ class _File:
         tuples = [
             line
             for name, fields in self.tuples.items()
-            for line in laid_out(f"{name} = namedtuple({constant(name).text}, {_quoted(fields)})")
+            for line in wrapped(f"{name} = namedtuple({constant(name).text}, {_quoted(fields)})")
         ]
         head = self._head(code, bool(tuples))
         if tuples:
             head += "\n\n" + "\n".join(tuples)
         return f"{head}\n\n\n{code}\n"
 
-    def find_chains(self, node: Node) -> None:
+    def find_chains(self, part: Part) -> None:
         """Let what calls its parts in turn, once what does nothing is left out, be a Sequential."""
-        for child in node.children.values():
+        for child in part.children.values():
             self.find_chains(child)
-        is_tied_root = node is self.root and bool(self.importer.tied)
-        if node.kind != "class" or not node.programs or node.state or is_tied_root:
+        is_tied_root = part is self.root and bool(self.tied)
+        if part.kind != "class" or not part.programs or part.state or is_tied_root:
             return
-        module = self.importer.model.get_submodule(node.path)
-        if not is_torch_sequential(module):
+        if not is_sequential(part) or len(part.programs) != 1:
             return
-        if len(node.programs) == 1 and self._writer(node, node.programs[0].body).is_chain():
-            node.training = node.evaluation = ()
-            make_chain(node, module)
+        if self._writer(part, part.programs[0].body).is_chain():
+            part.become_sequential()
 
-    def _writer(self, node: Node, *bodies: Body, body: Body | None = None) -> Writer:
-        kinds: dict[str, Kind] = {}
+    def _writer(self, part: Part, *bodies: Body, body: Body | None = None) -> MethodWriter:
+        values: dict[str, Kind] = {}
         for one in bodies:
-            kinds |= self.observed.get(id(one), {})
-        calls = names_of_calls(type(self.importer.model.get_submodule(node.path)))
+            values |= self.observed.get(id(one), {})
+        kinds = Kinds(values, self._state_kind(part))
+        calls = names_of_calls(part.original)
         written = bodies[0] if body is None else body
-        state_kind = self._state_kind(node)
-        return Writer(written, node, kinds, state_kind, self._called, calls, self._function)
+        return MethodWriter(written, part, kinds, self._called, calls, self._function)
 
     def _function(self, step: Custom) -> str:
         """Return the name of a function with a gradient of its own, written once."""
@@ -183,12 +106,11 @@ class _File:
             name = next(n for n in names if n not in taken and is_name(n))
             lines: list[str] = []
             for suffix, body in (("forward", step.forward), ("backward", step.backward)):
-                node = Node("", "class")
-                kinds = self.observed.get(id(body), {})
-                method = Writer(
-                    body, node, kinds, lambda path: None, self._called, {}, self._function
-                ).write()
-                lines += laid_out(f"def {name}_{suffix}({', '.join(method.parameters)}):")
+                part = Part(Node("", None), "class")
+                kinds = Kinds(self.observed.get(id(body), {}))
+                writer = MethodWriter(body, part, kinds, self._called, {}, self._function)
+                method = writer.write()
+                lines += wrapped(f"def {name}_{suffix}({', '.join(method.parameters)}):")
                 lines += [line.removeprefix("    ") for line in method.lines]
                 lines += ["", ""]
             options = (
@@ -196,12 +118,12 @@ class _File:
                 f"outputs={_places(step.outputs)}"
             )
             passes = f"{name}_forward, {name}_backward"
-            lines += laid_out(f"{name} = ported.function({passes}, {options})")
+            lines += wrapped(f"{name} = ported.function({passes}, {options})")
             self.functions[key] = name, lines
         return self.functions[key][0]
 
     def _head(self, code: str, has_tuples: bool) -> str:
-        name = type(self.importer.model).__name__
+        name = self.root.original.__name__
         lines = [f'"""{name}, ported from PyTorch by jaxnn.', ""]
         lines.append("`jaxnn.interop.load_port(FOLDER)` gives the model with its weights.")
         if re.search(r"\baten\.", code):
@@ -236,70 +158,71 @@ class _File:
         lines = ["def make(*, rngs=None):", '    """Return the model; its weights are drawn."""']
         if self.root.takes_rngs:
             lines.append("    rngs = nnx.Rngs(0) if rngs is None else rngs")
-        return [*lines, *laid_out(f"return {built.text}", 4)]
+        return [*lines, *wrapped(f"return {built.text}", 4)]
 
     # --- classes --------------------------------------------------------------------------------
 
     def _class(self, definition: Definition) -> list[str]:
-        node = definition.first
-        forwards = self._forwards(node)
+        part = definition.first
+        forwards = self._forwards(part)
         has_mode = any(_has_mode(forward) for forward in forwards)
         draws = any(method.draws for forward in forwards for method in _methods(forward))
-        base = f"jaxnn.{node.base or 'Module'}"
-        if has_mode or draws or (node.own_modes and not node.base):
+        base = f"jaxnn.{part.base or 'Module'}"
+        if has_mode or draws or (part.own_modes and not part.base):
             base = "ported.Module"
-        origin = "" if node.origin.startswith("__") else f" of {node.origin}"
-        lines = [f"class {definition.name}({base}):", f'    """{node.name}{origin}."""']
+        module = part.original.__module__
+        origin = "" if module.startswith("__") else f" of {module}"
+        lines = [f"class {definition.name}({base}):", f'    """{part.name}{origin}."""']
         lines += self._init(definition, base)
         for number, forward in enumerate(forwards):
-            lines += ["", *self._method(node, number, forward)]
+            lines += ["", *self._method(part, number, forward)]
         return lines
 
     def _init(self, definition: Definition, base: str) -> list[str]:
-        node, nodes = definition.first, definition.instances
+        part, nodes = definition.first, definition.instances
         constructor = Constructor(definition, nodes)
         body: list[str] = []
         children = constructor.children("", nodes)
-        if node.base:
+        if part.base:
             arguments = sequential_arguments(children)
-            if node.base == "ModuleList":
+            if part.base == "ModuleList":
                 arguments = [list_argument(children)]
             inside = ", ".join(argument.text for argument in arguments)
-            body += laid_out(f"super().__init__({inside})", 8)
+            body += wrapped(f"super().__init__({inside})", 8)
             children = {}
         elif base == "ported.Module":
-            body.append(f"        super().__init__({'rngs' if node.takes_rngs else ''})")
+            body.append(f"        super().__init__({'rngs' if part.takes_rngs else ''})")
         for name, code in children.items():
-            path = f"{node.path}.{name}" if node.path else name
-            if path in self.importer.tied:
-                body += laid_out(_assigned(name, "nnx.data(None)"), 8)
-            elif node.children[name].kind != "none":
-                body += laid_out(_assigned(name, code.text), 8)
-        for at, variable in enumerate(node.state):
+            path = joined(part.path, name)
+            if path in self.tied:
+                body += wrapped(_assigned(name, "nnx.data(None)"), 8)
+            elif part.children[name].kind != "none":
+                body += wrapped(_assigned(name, code.text), 8)
+        for at, variable in enumerate(part.state):
             code = constructor.variable("", nodes, at)
-            body += laid_out(_assigned(variable.name, code.text), 8)
-        if node.own_modes:
-            modes = ", ".join(repr(mode).replace("'", '"') for mode in node.own_modes)
-            body += laid_out(f"self._own_modes = ({modes},)", 8)
-        if node is self.root and self.importer.tied:
+            body += wrapped(_assigned(variable.name, code.text), 8)
+        if part.own_modes:
+            modes = ", ".join(repr(mode).replace("'", '"') for mode in part.own_modes)
+            body += wrapped(f"self._own_modes = ({modes},)", 8)
+        if part is self.root and self.tied:
             pairs = ", ".join(
                 f"{constant(alias).text}: {constant(first).text}"
-                for alias, first in self.importer.tied.items()
+                for alias, first in self.tied.items()
             )
-            body += laid_out(f"ported.tie(self, {{{pairs}}})", 8)
+            body += wrapped(f"ported.tie(self, {{{pairs}}})", 8)
         if not body:
             return []
         parameters = ["self", *definition.parameters]
-        if node.takes_rngs:
+        if part.takes_rngs:
             parameters += ["*", "rngs"]
         return ["", *_signature("__init__", parameters), *body]
 
     # --- forward passes -------------------------------------------------------------------------
 
-    def _forwards(self, node: Node) -> list[_Forward]:
-        training, evaluation = node.training, node.evaluation
+    def _forwards(self, part: Part) -> list[_Forward]:
+        training, evaluation = part.training, part.evaluation
         if isinstance(training, str) or isinstance(evaluation, str):
-            return self._one_mode(node)
+            return self._one_mode(part)
         count = max(len(training), len(evaluation))
         found = []
         for at in range(count):
@@ -309,39 +232,39 @@ class _File:
                 only = second or first
                 assert only is not None
                 mode = EVALUATION if second is not None else TRAINING
-                found.append(_Forward(self._written(node, only.body, [only.body], mode)))
+                found.append(_Forward(self._written(part, only.body, [only.body], mode)))
                 continue
             body = merged(first.body, second.body)
             if body is not None:
-                found.append(_Forward(self._written(node, body, [first.body], TRAINING)))
+                found.append(_Forward(self._written(part, body, [first.body], TRAINING)))
                 continue
             modes = {
-                TRAINING: self._written(node, first.body, [first.body], TRAINING),
-                EVALUATION: self._written(node, second.body, [second.body], EVALUATION),
+                TRAINING: self._written(part, first.body, [first.body], TRAINING),
+                EVALUATION: self._written(part, second.body, [second.body], EVALUATION),
             }
             found.append(_Forward(modes=dict(modes)))
         return found
 
-    def _one_mode(self, node: Node) -> list[_Forward]:
+    def _one_mode(self, part: Part) -> list[_Forward]:
         """Return the forward pass of a model that can be captured in one mode alone."""
         found = []
-        for mode, programs in ((EVALUATION, node.evaluation), (TRAINING, node.training)):
+        for mode, programs in ((EVALUATION, part.evaluation), (TRAINING, part.training)):
             if isinstance(programs, str):
                 continue
             other, reason = (
-                (TRAINING, node.training) if mode == EVALUATION else (EVALUATION, node.evaluation)
+                (TRAINING, part.training) if mode == EVALUATION else (EVALUATION, part.evaluation)
             )
             for program in programs:
-                method = self._written(node, program.body, [program.body], mode)
+                method = self._written(part, program.body, [program.body], mode)
                 found.append(_Forward(modes={mode: method, other: str(reason)}))
         return found
 
-    def _written(self, node: Node, body: Body, seen: list[Body], mode: str) -> Method:
+    def _written(self, part: Part, body: Body, seen: list[Body], mode: str) -> Method:
         self.mode = mode
         self._note_tuples(body)
-        return self._writer(node, *seen, body=body).write()
+        return self._writer(part, *seen, body=body).write()
 
-    def _called(self, child: Node, variant: int) -> Body:
+    def _called(self, child: Part, variant: int) -> Body:
         modes = {TRAINING: child.training, EVALUATION: child.evaluation}
         for mode in (self.mode, EVALUATION, TRAINING):
             programs = modes[mode]
@@ -349,17 +272,17 @@ class _File:
                 return programs[min(variant, len(programs) - 1)].body
         raise AssertionError("a module that is called has a program")
 
-    def _state_kind(self, node: Node) -> Any:
+    def _state_kind(self, part: Part) -> Any:
         def kind(path: str) -> Kind | None:
-            full = f"{node.path}.{path}" if node.path else path
-            for alias, first in self.importer.tied.items():
+            full = joined(part.path, path)
+            for alias, first in self.tied.items():
                 if full == alias or full.startswith(f"{alias}."):
                     full = first + full[len(alias) :]
             try:
                 value = descend(self.net, full)
             except (AttributeError, ValueError):
                 return None
-            return Kind(np.dtype(value.dtype), (tuple(value.shape),))
+            return kind_of(value)
 
         return kind
 
@@ -379,51 +302,51 @@ class _File:
             for name in ("args", "kwargs", "value"):
                 note(getattr(step, name, ()))
 
-    def _method(self, node: Node, number: int, forward: _Forward) -> list[str]:
+    def _method(self, part: Part, number: int, forward: _Forward) -> list[str]:
         name = f"call_{number}" if number else "__call__"
         decorators = []
         starts = []
-        if node is self.root:
-            if self.importer.tied:
+        if part is self.root:
+            if self.tied:
                 decorators.append("    @ported.tied")
-            if node.draws:
+            if part.draws:
                 starts.append("        rngs = ported.keys_for_parts(rngs)")
         if forward.both is not None:
-            parameters = _with_rngs(forward.both.parameters, node)
+            parameters = _with_rngs(forward.both.parameters, part)
             return [*decorators, *_signature(name, parameters), *starts, *forward.both.lines]
         assert forward.modes is not None
         if any(isinstance(method, str) for method in forward.modes.values()):
-            return [*decorators, *self._refusing(name, node, forward.modes, starts)]
-        return [*decorators, *self._choosing(name, node, forward.modes, starts)]
+            return [*decorators, *self._refusing(name, part, forward.modes, starts)]
+        return [*decorators, *self._choosing(name, part, forward.modes, starts)]
 
-    def _refusing(self, name: str, node: Node, modes: Any, starts: list[str]) -> list[str]:
+    def _refusing(self, name: str, part: Part, modes: Any, starts: list[str]) -> list[str]:
         method = next(m for m in modes.values() if isinstance(m, Method))
         mode, reason = next((k, m) for k, m in modes.items() if isinstance(m, str))
         sign = "" if mode == EVALUATION else "not "
-        text = f"{node.name} cannot run in {mode} mode: {reason}"[:80].replace('"', "'")
-        lines = _signature(name, _with_rngs(method.parameters, node))
+        text = f"{part.name} cannot run in {mode} mode: {reason}"[:80].replace('"', "'")
+        lines = _signature(name, _with_rngs(method.parameters, part))
         lines += [*starts, f"        if {sign}self.deterministic:"]
-        lines += laid_out(f"raise ValueError({constant(text).text})", 12)
+        lines += wrapped(f"raise ValueError({constant(text).text})", 12)
         return [*lines, *method.lines]
 
-    def _choosing(self, name: str, node: Node, modes: Any, starts: list[str]) -> list[str]:
+    def _choosing(self, name: str, part: Part, modes: Any, starts: list[str]) -> list[str]:
         suffix = "" if name == "__call__" else name.removeprefix("call")
         training, evaluation = modes[TRAINING], modes[EVALUATION]
-        draws = ["*", "rngs=None"] if node.draws else []
+        draws = ["*", "rngs=None"] if part.draws else []
         if training.parameters == evaluation.parameters and not any(
             "*" in parameter for parameter in training.parameters
         ):
-            lines = _signature(name, _with_rngs(training.parameters, node))
+            lines = _signature(name, _with_rngs(training.parameters, part))
             passed = [*training.parameters, *(["rngs=rngs"] if draws else [])]
         else:
             lines = _signature(name, ["self", "*args", "**kwargs"])
             starts, passed = [], ["*args", "**kwargs"]
         inside = ", ".join(passed)
         lines += [*starts, "        if self.deterministic:"]
-        lines += laid_out(f"return self._evaluate{suffix}({inside})", 12)
-        lines += laid_out(f"return self._train{suffix}({inside})", 8)
+        lines += wrapped(f"return self._evaluate{suffix}({inside})", 12)
+        lines += wrapped(f"return self._train{suffix}({inside})", 8)
         for label, method in (("_evaluate", evaluation), ("_train", training)):
-            lines += ["", *_signature(f"{label}{suffix}", _with_rngs(method.parameters, node))]
+            lines += ["", *_signature(f"{label}{suffix}", _with_rngs(method.parameters, part))]
             lines += method.lines
         return lines
 
@@ -437,8 +360,8 @@ def _has_mode(forward: _Forward) -> bool:
     return forward.modes is not None or any(method.uses_mode for method in _methods(forward))
 
 
-def _with_rngs(parameters: list[str], node: Node) -> list[str]:
-    if not node.draws:
+def _with_rngs(parameters: list[str], part: Part) -> list[str]:
+    if not part.draws:
         return ["self", *parameters]
     named = any(parameter.startswith("*") for parameter in parameters)
     if named and parameters[-1].startswith("**"):
@@ -447,7 +370,7 @@ def _with_rngs(parameters: list[str], node: Node) -> list[str]:
 
 
 def _signature(name: str, parameters: list[str]) -> list[str]:
-    return laid_out(f"def {name}({', '.join(parameters)}):", 4)
+    return wrapped(f"def {name}({', '.join(parameters)}):", 4)
 
 
 def _places(places: tuple[int, ...]) -> str:

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from ... import functional as F
 from ..importer.operators import OPERATORS
@@ -40,36 +38,6 @@ from .code import (
     slice_text,
     subscript,
 )
-
-
-@dataclass(frozen=True)
-class Kind:
-    """What is known of a value, of all calls of the program.
-
-    Attributes:
-        dtype: its dtype; None for a size.
-        shapes: the shapes that it has had.
-        length: of a tuple or list of arrays, how many there are.
-    """
-
-    dtype: Any = None
-    shapes: tuple[tuple[int, ...], ...] = ((),)
-    length: int | None = None
-
-    @property
-    def ndim(self) -> int:
-        """The number of dimensions."""
-        return len(self.shapes[0])
-
-    @property
-    def is_float(self) -> bool:
-        """Whether it is a real floating-point array."""
-        return self.dtype is not None and bool(jnp.issubdtype(self.dtype, jnp.floating))
-
-    @property
-    def is_bool(self) -> bool:
-        """Whether it is an array of bools."""
-        return self.dtype is not None and self.dtype == np.bool_
 
 
 class Operands(Protocol):

@@ -11,8 +11,10 @@ import jax.numpy as jnp
 from flax import nnx
 
 from ..checkpoint import as_numpy, as_tensor
-from ..importer.imported import Imported, bind, realise
+from ..importer.binding import bind
+from ..importer.imported import Imported
 from ..importer.program import Body, Value, rebuild
+from ..importer.record import realise
 from ..importer.structures import described_call, given_call
 
 if TYPE_CHECKING:

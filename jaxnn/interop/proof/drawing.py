@@ -9,7 +9,6 @@ what they draw from such a key.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -154,8 +153,3 @@ def _leaky(
     noise.copy_(noise.new_ones(()).where(self > 0, lower + (upper - lower) * UNIFORM))
     result = self * noise
     return self.copy_(result) if name.endswith("_") else result
-
-
-def takes_rngs(net: nnx.Module) -> bool:
-    """Whether a call of `net` takes a key from outside."""
-    return "rngs" in inspect.signature(type(net).__call__).parameters  # type: ignore[operator]

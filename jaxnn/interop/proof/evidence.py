@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..importer.imported import Imported
-from ..importer.leaves import layer_name
+from ..importer.layers import layer_name
 from ..importer.structures import NotDescribable
 from .calls import Call, free_shapes, other_calls
 from .copies import as_it_was, copied, in_mode, of_model, of_rounding, twin

@@ -12,10 +12,11 @@ import jax
 import numpy as np
 from flax import nnx
 
+from ...modules._module import takes_rngs
 from ..importer.imported import Imported
 from .calls import Call
 from .differences import Difference, difference, leaves_of
-from .drawing import fixed_in_torch, fixed_key, takes_rngs
+from .drawing import fixed_in_torch, fixed_key
 from .outcomes import as_array
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from ...modules._module import takes_rngs
 from ..checkpoint import as_numpy
 from ..importer.decisions import coins_that_never_drop
 from ..importer.decisions import reads as noted_reads
@@ -19,7 +20,7 @@ from ..importer.imported import NEEDS_VALUES
 from ..state_dict import named_entries
 from .calls import Call
 from .differences import Difference, difference, gradient_floor, leaves_of
-from .drawing import fixed_in_torch, fixed_key, takes_rngs
+from .drawing import fixed_in_torch, fixed_key
 
 if TYPE_CHECKING:
     import torch

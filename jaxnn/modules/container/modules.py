@@ -9,7 +9,7 @@ from typing import Any, Self
 from flax import nnx
 
 from ..._checks import check_int
-from .._module import RandomSource, accepts_rngs, keys_for_parts, name_of
+from .._module import RandomSource, keys_for_parts, name_of, takes_rngs
 from ._container import Names, Positions, numbered, pair_of
 
 
@@ -77,7 +77,7 @@ class Sequential(_Indexed):
     def __call__(self, input: Any, *, rngs: RandomSource | None = None) -> Any:
         source = keys_for_parts(rngs)
         for module in self:
-            if source is not None and accepts_rngs(type(module)):  # type: ignore[arg-type]
+            if source is not None and takes_rngs(module):
                 input = module(input, rngs=source)
             else:
                 input = module(input)

@@ -1,14 +1,17 @@
-"""The layers of torch.nn that jaxnn has, and their twins."""
+"""The layers of torch.nn that jaxnn has too, and how they are constructed."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from flax import nnx
 
 from ... import modules
+from .operators import dtype_of
 
 if TYPE_CHECKING:
     import torch
@@ -65,22 +68,56 @@ def _attributes_fit(name: str, module: torch.nn.Module) -> bool:
     )  # fmt: skip
 
 
-def make_layer(name: str, module: torch.nn.Module, dtype: Any, rngs: nnx.Rngs) -> nnx.Module:
-    """Return jaxnn's layer `name` with the options of the torch `module`, its state not loaded."""
-    make = getattr(modules, name)
-    options = OPTIONS.get(name, options_by_name)(module)
-    accepted = inspect.signature(make).parameters
-    if "dtype" in accepted and dtype is not None:
-        options["dtype"] = dtype
-    layer: nnx.Module = make(**options, rngs=rngs)
-    return layer
+@dataclass(frozen=True)
+class Layer:
+    """A layer of torch.nn that jaxnn has too.
+
+    Attributes:
+        name: the name of both classes.
+        options: what jaxnn's is constructed with, by name, without `dtype` and `rngs`.
+        dtype: of its parameters and buffers; None where it has no floating-point ones.
+        frozen: the paths of the parameters that are not trained.
+        has_buffers: whether a call may change its state.
+    """
+
+    name: str
+    options: dict[str, Any]
+    dtype: str | None
+    frozen: tuple[str, ...]
+    has_buffers: bool
+
+    def make(self, rngs: nnx.Rngs | None) -> nnx.Module:
+        """Return jaxnn's layer; its state is not that of the original."""
+        given = dict(self.options)
+        if self.dtype is not None and "dtype" in parameters_of(self.name):
+            given["dtype"] = dtype_of(self.dtype)
+        layer: nnx.Module = getattr(modules, self.name)(**given, rngs=rngs)
+        return layer
 
 
-def options_by_name(module: torch.nn.Module) -> dict[str, Any]:
+def layer_of(module: torch.nn.Module) -> Layer | None:
+    """Return the layer of jaxnn that does what `module` does, or None; see `layer_name`."""
+    name = layer_name(module)
+    if name is None:
+        return None
+    tensors = [*module.parameters(), *module.buffers()]
+    floats = [tensor.dtype for tensor in tensors if tensor.is_floating_point()]
+    dtype = str(floats[0]).removeprefix("torch.") if floats else None
+    options = _OPTIONS.get(name, _options_by_name)(module)
+    frozen = tuple(key for key, p in module.named_parameters() if not p.requires_grad)
+    return Layer(name, options, dtype, frozen, any(True for _ in module.buffers()))
+
+
+@cache
+def parameters_of(layer: str) -> dict[str, inspect.Parameter]:
+    """Return the parameters of a layer's constructor."""
+    return dict(inspect.signature(getattr(modules, layer)).parameters)
+
+
+def _options_by_name(module: torch.nn.Module) -> dict[str, Any]:
     """Read the options off the attributes of the same names, as most layers keep them."""
-    ours = inspect.signature(getattr(modules, _torch_class(module).__name__)).parameters
     options: dict[str, Any] = {}
-    for name in ours:
+    for name in parameters_of(_torch_class(module).__name__):
         if name in ("rngs", "dtype", "axis_name", "_weight", "_freeze"):
             continue
         if name == "bias":
@@ -141,7 +178,7 @@ def _transformer_layer(module: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-OPTIONS: dict[str, Callable[[Any], dict[str, Any]]] = {
+_OPTIONS: dict[str, Callable[[Any], dict[str, Any]]] = {
     "MultiheadAttention": _attention,
     "TransformerEncoderLayer": _transformer_layer,
     "TransformerDecoderLayer": _transformer_layer,

@@ -11,18 +11,22 @@ INDENT = 8
 _CLOSING = {"(": ")", "[": "]", "{": "}"}
 
 
-def laid_out(line: str, indent: int = 0) -> list[str]:
+def wrapped(line: str, indent: int = 0) -> list[str]:
     r"""Return a statement as lines of at most `WIDTH` characters, where its brackets allow that.
 
     The content of its last brackets stands on a line of its own, or, where that is too long too,
     each item does.
 
-    >>> laid_out("y = f(x)", 4)
+    >>> wrapped("y = f(x)", 4)
     ['    y = f(x)']
-    >>> print("\n".join(laid_out("y = function(" + ", ".join(["argument"] * 9) + ")")))
+    >>> print("\n".join(wrapped("y = function(" + ", ".join(["argument"] * 9) + ")")))
     y = function(
         argument, argument, argument, argument, argument, argument, argument, argument, argument
     )
+    >>> print("\n".join(wrapped("is_even = (" + " + ".join(["argument"] * 8) + ") % 2 == 0")))
+    is_even = (
+        argument + argument + argument + argument + argument + argument + argument + argument
+    ) % 2 == 0
     """
     margin = " " * indent
     if len(margin + line) <= WIDTH:
@@ -35,15 +39,20 @@ def laid_out(line: str, indent: int = 0) -> list[str]:
     inner = " " * (indent + 4)
     element, loop = _comprehension(content)
     items = list(_items(content))
+    has_name = bool(re.search(r"[\w)\]]$", line[:start]))
     # The items of a list or tuple stand alone; the arguments of a call may share a line.
-    is_display = len(items) > 1 and not re.search(r"[\w)\]]$", line[:start])
+    is_display = len(items) > 1 and not has_name
+    # A comma would make a tuple of an expression in parentheses, or of an index.
+    is_group = len(items) == 1 and (line[start] == "[" if has_name else line[start] == "(")
     if len(inner + content) <= WIDTH and not content.endswith(",") and not is_display:
         return [head, inner + content, tail]
     if loop:
-        return [head, *laid_out(element, indent + 4), inner + loop, tail]
+        return [head, *wrapped(element, indent + 4), inner + loop, tail]
+    if is_group and not content.endswith(","):
+        return [head, *wrapped(content, indent + 4), tail]
     lines = [head]
     for item in items:
-        lines += laid_out(f"{item},", indent + 4)
+        lines += wrapped(f"{item},", indent + 4)
     return [*lines, tail]
 
 

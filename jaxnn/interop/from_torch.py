@@ -1,0 +1,152 @@
+"""`from_torch`: a PyTorch model becomes a tree of Flax NNX modules."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+from flax import nnx
+
+from .checkpoint import as_tensor
+from .importer.importation import import_model
+from .proof.evidence import Check, check_import
+
+if TYPE_CHECKING:
+    import torch
+
+
+def from_torch(
+    module: torch.nn.Module,
+    example_args: Any,
+    example_kwargs: Mapping[str, Any] | None = None,
+    *,
+    rngs: nnx.Rngs | None = None,
+    dynamic_batch: bool = True,
+    check: Check = True,
+) -> nnx.Module:
+    """Return the Flax NNX module that a PyTorch model is.
+
+    Its parts have the names, and its parameters and buffers the keys, of the original. Layers of
+    torch.nn become those of jaxnn; the code between them is captured by torch.export, in training
+    and in evaluation mode, and runs as JAX operations. It needs no torch to run.
+
+    Args:
+        module: the model. It is not changed.
+        example_args: the positional arguments of a call, as a tuple, or one tensor. Their shapes
+            and dtypes are those that the result takes. The model is run on them.
+        example_kwargs: the keyword arguments of that call.
+        rngs: where dropout and other random parts fork their streams from. Without it a call in
+            training mode that draws needs `rngs`.
+        dynamic_batch: whether the leading dimension of every argument may differ from that of the
+            example, where the model allows it.
+        check: whether the import proves itself before it is returned: outputs, gradients and
+            buffers are compared with the original's, in both modes, on the example and on another
+            input. "report" warns where True raises. `jaxnn.interop.evidence(net)` says what was
+            compared.
+
+    Returns:
+        A module that is called as the original is, in the original's mode; a torch.nn layer becomes
+        the layer of jaxnn itself.
+
+    Raises:
+        TypeError: if `module` is no torch.nn.Module of Python code, or an argument is no tensor,
+            container or constant.
+        NotImplementedError: if the model uses operators that have no counterpart; all of them are
+            listed, each with the line of the model that calls it. If it cannot run as a program.
+        ValueError: if torch.export cannot capture the model, with its reason; if it depends on what
+            an import cannot keep, such as state in plain attributes, with line and remedy.
+            `jaxnn.interop.ImportDeparts`, a ValueError, if the import departs from the original.
+
+    Warns:
+        UserWarning: of what only a person can judge, by name: branches on values, random numbers
+            that are not torch's, arguments that are written in place.
+
+    Source: torch.export.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import jaxnn
+        >>> import torch
+        >>> net = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.ReLU()).eval()
+        >>> imported = jaxnn.from_torch(net, torch.ones(1, 3))
+        >>> imported(jnp.ones((5, 3))).shape
+        (5, 2)
+    """
+    check_module(module, "jaxnn.from_torch")
+    args, kwargs = example_of(module, example_args, example_kwargs)
+    net, _ = import_model(module, args, kwargs, rngs, dynamic_batch)
+    return check_import(net, module, args, kwargs, check)
+
+
+def example_of(
+    module: torch.nn.Module, example_args: Any, example_kwargs: Mapping[str, Any] | None
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return an example as positional and keyword arguments of tensors.
+
+    Raises:
+        TypeError: if the model has no Python code, or its forward does not take them.
+    """
+    import torch
+
+    name = type(module).__name__
+    is_tuple = isinstance(example_args, (tuple, list)) and not hasattr(example_args, "_fields")
+    args = tuple(_tensor_of(v) for v in (example_args if is_tuple else (example_args,)))
+    kwargs = {name: _tensor_of(value) for name, value in (example_kwargs or {}).items()}
+    for path, part in module.named_modules():
+        place = f"its part {path}" if path else "it"
+        if isinstance(part, torch.jit.ScriptModule):
+            raise TypeError(
+                f"jaxnn.from_torch: {name} cannot be imported: {place} is a TorchScript module, "
+                "whose Python code is not there; import the module that it was scripted from, and "
+                "load its state dict"
+            )
+        if ".quantized" in type(part).__module__:
+            raise TypeError(
+                f"jaxnn.from_torch: {name} cannot be imported: {place} is quantized "
+                f"({type(part).__name__}); import the model of floating-point layers, and quantize "
+                "in JAX"
+            )
+    if any(isinstance(v, torch.nn.utils.rnn.PackedSequence) for v in (*args, *kwargs.values())):
+        raise TypeError(
+            f"jaxnn.from_torch: an argument of {name} is a PackedSequence; pass the padded tensor, "
+            "and pack it inside of the model or give jaxnn's layer `lengths`"
+        )
+    try:
+        inspect.signature(module.forward).bind(*args, **kwargs)
+    except TypeError as error:
+        raise TypeError(
+            f"jaxnn.from_torch: the example does not fit {name}.forward"
+            f"{inspect.signature(module.forward)}: {error}"
+        ) from None
+    return args, kwargs
+
+
+def check_module(module: Any, function: str) -> None:
+    """Refuse what is no model of PyTorch.
+
+    Args:
+        module: what was given as one.
+        function: the function that it was given to.
+
+    Raises:
+        ImportError: if PyTorch is not installed.
+        TypeError: if `module` is no torch.nn.Module.
+    """
+    try:
+        import torch
+    except ImportError:
+        raise ImportError(
+            f"{function} reads a PyTorch model and needs torch: pip install 'jaxnn[torch]'"
+        ) from None
+    if not isinstance(module, torch.nn.Module):
+        raise TypeError(
+            f"{function}: `module` must be a torch.nn.Module, got {type(module).__name__}"
+        )
+
+
+def _tensor_of(value: Any) -> Any:
+    """Return arrays of JAX and NumPy as tensors, for convenience; anything else as it is."""
+    return as_tensor(value) if isinstance(value, (np.ndarray, jax.Array)) else value

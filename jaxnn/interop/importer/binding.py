@@ -1,0 +1,144 @@
+"""A call's arguments under the names of a program, and what that refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+
+from .guards import Guard
+from .program import Body, Opaque, Structure, Value, leaves
+from .record import Record
+
+
+def bind(
+    name: str, body: Body, args: Sequence[Any], kwargs: Mapping[str, Any], values: dict[str, Any]
+) -> None:
+    """Put the arrays of a call's arguments into `values`, under the names of the program.
+
+    Raises:
+        TypeError: if an argument is missing or unknown.
+        ValueError: if one differs from that of the import in more than an array's values.
+    """
+    positional, named = list(args), dict(kwargs)
+    for item in body.inputs:
+        if item.variadic == "*":
+            given: Any = tuple(positional)
+            positional = []
+        elif item.variadic == "**":
+            given, named = dict(named), {}
+        elif positional and not item.keyword_only:
+            given = positional.pop(0)
+            if item.name in named:
+                raise TypeError(f"{name}: argument {item.name!r} is given twice")
+        elif item.name in named:
+            given = named.pop(item.name)
+        elif not leaves(item.structure):  # a constant
+            continue
+        else:
+            raise TypeError(f"{name}: argument {item.name!r} is missing")
+        match(item.structure, given, values, item.name)
+    if positional or named:
+        known = [item.name for item in body.inputs]
+        raise TypeError(
+            f"{name} takes the arguments {known}; got {len(args)} by position, {list(kwargs)} by "
+            "name"
+        )
+    check_sizes(name, body.shapes, body.guards, values)
+
+
+def check_sizes(
+    name: str,
+    shapes: Sequence[tuple[str, tuple[int | None, ...]]],
+    guards: Sequence[Guard],
+    values: Mapping[str, Any],
+) -> None:
+    """Refuse arrays of other sizes than those that a program holds for.
+
+    Raises:
+        ValueError: naming the condition, and the line that asks for it.
+    """
+    for array, shape in shapes:
+        _check_input(name, array, values[array], shape)
+    for guard in guards:
+        if not guard.holds(values):
+            sizes = ", ".join(
+                f"{array}: {tuple(values[array].shape)}"
+                for array, _ in shapes
+                if f"{array}.shape" in guard.text
+            )
+            raise ValueError(
+                f"{name}: the model was imported for sizes with {guard.text}, which it asks for at "
+                f"{guard.line or 'no line of its own'}; got {sizes}: import it again with an "
+                "example of these sizes"
+            )
+
+
+def _check_input(name: str, array: str, value: Any, shape: tuple[int | None, ...]) -> None:
+    fits = len(value.shape) == len(shape) and all(
+        wanted is None or size == wanted for size, wanted in zip(value.shape, shape, strict=True)
+    )
+    if not fits:
+        wanted = ", ".join("any" if size is None else str(size) for size in shape)
+        raise ValueError(
+            f"{name}: {array} has shape {tuple(value.shape)}, but the model was imported for "
+            f"({wanted}); import it again with an example of that shape"
+        )
+
+
+def match(structure: Any, given: Any, values: dict[str, Any], where: str) -> None:
+    """Put the arrays of `given`, whose structure must be that of `structure`, into `values`.
+
+    Raises:
+        ValueError: if the structures, or what is no array in them, differ.
+    """
+    if isinstance(structure, Value):
+        if given is None or isinstance(given, (str, dict, list, tuple)):
+            raise ValueError(f"{where} must be an array, got {type(given).__name__}")
+        values[structure.name] = given if isinstance(given, int) else jnp.asarray(given)
+    elif isinstance(structure, Opaque):
+        if given != structure:
+            raise ValueError(
+                f"{where} was a {structure.name} at the import, which the call changes or takes "
+                "arrays from; only the module around it can give that: call the model as a whole"
+            )
+    elif isinstance(structure, Structure):
+        for name, item in structure.fields:
+            match(item, _member(given, name, where), values, f"{where}[{name!r}]")
+    elif isinstance(structure, (tuple, list)):
+        items = list(given.values()) if isinstance(given, Record) else given
+        if not isinstance(items, (tuple, list)) or len(items) != len(structure):
+            raise ValueError(
+                f"{where} was a {type(structure).__name__} of {len(structure)} at the import, got "
+                f"{_briefly(given)}"
+            )
+        for index, (item, value) in enumerate(zip(structure, items, strict=True)):
+            match(item, value, values, f"{where}[{index}]")
+    elif not _same(structure, given):
+        raise ValueError(
+            f"{where} was {structure!r} at the import, which is part of the program; got "
+            f"{_briefly(given)}: import the model again for that"
+        )
+
+
+def _member(given: Any, name: Any, where: str) -> Any:
+    if isinstance(given, Mapping) and name in given:
+        return given[name]
+    if isinstance(name, str) and hasattr(given, name):
+        return getattr(given, name)
+    raise ValueError(f"{where} has no {name!r}; got {_briefly(given)}")
+
+
+def _same(structure: Any, given: Any) -> bool:
+    if hasattr(given, "shape"):
+        return False
+    return bool(structure == given) or repr(structure) == repr(given) == "nan"
+
+
+def _briefly(value: Any) -> str:
+    if hasattr(value, "shape"):
+        return f"an array of shape {tuple(value.shape)}"
+    if isinstance(value, (tuple, list)):
+        return f"one of {len(value)}"
+    return repr(value) if isinstance(value, (int, float, str, type(None))) else type(value).__name__

@@ -1,0 +1,119 @@
+"""The way of a model: captured in both modes, made of NNX modules, and traced once."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from ...modules._module import takes_rngs
+from ..checkpoint import as_numpy
+from .capturing import Capturing, reason_of
+from .gradients import refuse_hooks_of_gradients
+from .imported import NEEDS_VALUES, Imported
+from .layers import layer_name
+from .making import make
+from .naming import second_names
+from .program import rebuild
+from .record import realise
+from .structures import describe
+from .tree import ModelPrograms, ModelTree, tree_of
+
+if TYPE_CHECKING:
+    import torch
+
+
+def import_model(
+    model: torch.nn.Module,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    rngs: nnx.Rngs | None,
+    dynamic_batch: bool,
+) -> tuple[nnx.Module, ModelTree]:
+    """Return a model as a tree of NNX modules, and the tree of the original that it is made from.
+
+    Args:
+        model: the original, which is left as it was.
+        args: the positional arguments of the example.
+        kwargs: those by name.
+        rngs: where what draws forks its streams from.
+        dynamic_batch: whether leading dimensions may differ, where the model allows it.
+
+    Raises:
+        NotImplementedError: if it uses unknown operators, or cannot run as a program.
+        ValueError: if it cannot be captured, or depends on what an import cannot keep.
+    """
+    refuse_hooks_of_gradients(model)
+    programmed = ModelPrograms()
+    if layer_name(model) is None:
+        capturing = Capturing(model, args, kwargs, dynamic_batch)
+        programmed = capturing.run()
+        for note in dict.fromkeys(capturing.notes):
+            warnings.warn(f"jaxnn.from_torch: {note}", stacklevel=3)
+    tree = tree_of(model, programmed, second_names(model))
+    net = make(tree, rngs)
+    _try(net, tree, args, kwargs)
+    return net, tree
+
+
+def _try(net: Any, tree: ModelTree, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    """Trace the net on the example in both modes, so that what cannot run is said now."""
+    model: Any = tree.root.module
+    for training, programs in ((True, tree.root.training), (False, tree.root.evaluation)):
+        if isinstance(programs, str):
+            continue
+        reason = _reason_not_to_run(net, training, args, kwargs)
+        if reason is None:
+            continue
+        name = "training" if training else "evaluation"
+        text = f"{type(model).__name__} cannot run in {name} mode: {reason}"
+        if training == model.training or not isinstance(net, Imported):
+            raise NotImplementedError(f"jaxnn.from_torch: {text}")
+        setattr(net, "_training" if training else "_evaluation", reason)
+        warnings.warn(f"jaxnn.from_torch: {text}", stacklevel=4)
+
+
+def _reason_not_to_run(
+    net: nnx.Module, training: bool, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> str | None:
+    view = nnx.view(
+        net, deterministic=not training, use_running_average=not training,
+        raise_if_not_found=False,
+    )  # fmt: skip
+    graph, state = nnx.split(view)
+    leaves, structure = jax.tree.flatten(_in_jax(args, kwargs))
+    arrays = [leaf for leaf in leaves if isinstance(leaf, jax.Array)]
+
+    def run(state: Any, arrays: list[Any]) -> Any:
+        given = iter(arrays)
+        values = [next(given) if isinstance(leaf, jax.Array) else leaf for leaf in leaves]
+        args, kwargs = jax.tree.unflatten(structure, values)
+        if takes_rngs(net):
+            kwargs = {**kwargs, "rngs": jax.random.key(0)}
+        found = nnx.merge(graph, state)(*args, **kwargs)
+        return [leaf for leaf in jax.tree.leaves(found) if isinstance(leaf, jax.Array)]
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            jax.eval_shape(run, state, arrays)
+    except Exception as error:
+        where = "; ".join(getattr(error, "__notes__", [])[:1])
+        reason = reason_of(error, 2)
+        if isinstance(error, NEEDS_VALUES):
+            reason = "a size or a branch depends on a tensor's values, which a program has not"
+        return f"{reason}{f' ({where})' if where else ''}"
+    return None
+
+
+def _in_jax(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """Return a call of the original as one of the import: arrays for tensors, and records."""
+    tensors: list[Any] = []
+    structure = describe((args, dict(kwargs)), tensors, [])
+    return realise(
+        rebuild(structure, lambda v: jnp.asarray(as_numpy(tensors[int(v.name)].detach())))
+    )

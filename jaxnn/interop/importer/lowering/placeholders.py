@@ -1,0 +1,75 @@
+"""What the inputs of an exported graph stand for: state, or arrays that forward contains."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Container
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ...checkpoint import as_numpy
+from ..capture import Captured
+from ..program import Literal
+
+if TYPE_CHECKING:
+    import torch
+
+# Arrays up to this size that a forward pass contains stand in its program.
+LITERAL_SIZE = 64
+
+
+@dataclass
+class Placeholders:
+    """What each placeholder that is no argument stands for.
+
+    Attributes:
+        state: of a parameter or buffer, its name.
+        literals: of a small array that forward contains, the array.
+        arrays: of a large one, the name and the array.
+    """
+
+    state: dict[torch.fx.Node, str] = field(default_factory=dict)
+    literals: dict[torch.fx.Node, Literal] = field(default_factory=dict)
+    arrays: dict[torch.fx.Node, tuple[str, Any]] = field(default_factory=dict)
+
+    def add_array(self, node: torch.fx.Node, value: Any) -> None:
+        """Note an array that forward contains."""
+        array = as_numpy(value.detach())
+        if array.size <= LITERAL_SIZE:
+            plain = array.astype(float) if array.dtype.kind == "V" else array
+            dtype = str(value.dtype).removeprefix("torch.")
+            self.literals[node] = Literal(_tuples(plain.tolist()), dtype)
+            return
+        digest = hashlib.sha256(array.tobytes() + str(array.shape).encode()).hexdigest()
+        self.arrays[node] = (f"constant_{digest[:8]}", array)
+
+
+def placeholders_of(captured: Captured, names: Container[str]) -> Placeholders:
+    """Return what the placeholders of a captured graph stand for.
+
+    Args:
+        captured: the graph.
+        names: those of the model's modules, parameters and buffers.
+    """
+    from torch.export.graph_signature import InputKind
+
+    found = Placeholders()
+    program = captured.program
+    nodes = [node for node in program.graph_module.graph.nodes if node.op == "placeholder"]
+    for node, spec in zip(nodes, program.graph_signature.input_specs, strict=True):
+        name = str(spec.target).removeprefix("model.")
+        if spec.kind in (InputKind.PARAMETER, InputKind.BUFFER):
+            if name in names or "." in name:
+                found.state[node] = name
+            else:
+                found.add_array(node, program.state_dict.get(str(spec.target)))
+        elif spec.kind is InputKind.CONSTANT_TENSOR:
+            if name in names:  # a buffer that is not persistent
+                found.state[node] = name
+            else:
+                found.add_array(node, program.constants[str(spec.target)])
+    return found
+
+
+def _tuples(values: Any) -> Any:
+    return tuple(_tuples(item) for item in values) if isinstance(values, list) else values

@@ -1,0 +1,233 @@
+"""What a torch model is made of: the one tree that the import and the port are made from.
+
+All that is decided by looking at the original is decided here: which modules are layers that jaxnn
+has, which containers do nothing of their own, what kind of variable each parameter and buffer is,
+what is stored under another name, and which forward passes a module has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from flax import nnx
+
+from ...modules import Frozen, NonPersistent
+from ..checkpoint import as_numpy
+from .layers import Layer, layer_of
+from .naming import joined
+from .operators import DRAWING
+from .program import Operation, Program, Sizes, calls_in_turn
+from .training_modes import OwnModes, own_modes
+
+if TYPE_CHECKING:
+    import torch
+
+Programs = tuple[Program, ...]
+
+
+@dataclass(frozen=True)
+class Variable:
+    """A parameter or buffer of a module itself.
+
+    Attributes:
+        name: the attribute.
+        kind: the class of the variable; None where there is none, or it is stored elsewhere.
+        array: its value, likewise.
+        is_tied: whether it is stored elsewhere.
+    """
+
+    name: str
+    kind: type[nnx.Variable[Any]] | None = None
+    array: np.ndarray | None = None
+    is_tied: bool = False
+
+
+@dataclass
+class Node:
+    """A module of the model.
+
+    Attributes:
+        path: its first name.
+        module: the original; None for a child that is None.
+        kind: "layer"; "sequential", "list", "dict", "parameters" or "named parameters" for torch's
+            containers; "class" for what has a forward pass of its own; "none" for no module, and
+            for a second name of one.
+        layer: which, where it is one.
+        children: by name.
+        state: its own parameters and buffers.
+        training: its programs in training mode, or why there are none.
+        evaluation: those in evaluation mode.
+        sizes: those of its first call.
+        own_modes: the parts that do not follow its mode.
+        same: of a second name of a module, the node of its first.
+    """
+
+    path: str
+    module: torch.nn.Module | None
+    kind: str = "class"
+    layer: Layer | None = None
+    children: dict[str, Node] = field(default_factory=dict)
+    state: tuple[Variable, ...] = ()
+    training: Programs | str = ()
+    evaluation: Programs | str = ()
+    sizes: Sizes = field(default_factory=Sizes)
+    own_modes: OwnModes = ()
+    same: Node | None = None
+
+    @property
+    def programs(self) -> Programs:
+        """The programs of both modes, each once."""
+        both = (self.training, self.evaluation)
+        found = [program for mode in both if not isinstance(mode, str) for program in mode]
+        return tuple(dict.fromkeys(found))
+
+    @property
+    def draws_itself(self) -> bool:
+        """Whether one of its programs draws random numbers, other than by a part that it calls."""
+        return any(
+            isinstance(step, Operation) and step.operator in DRAWING
+            for program in self.programs
+            for step in program.body.steps
+        )
+
+    def nodes(self) -> Iterator[Node]:
+        """Yield this node and all below it."""
+        yield self
+        for child in self.children.values():
+            yield from child.nodes()
+
+
+@dataclass(frozen=True)
+class ModelTree:
+    """A model, and what of it has several names.
+
+    Attributes:
+        root: the model itself.
+        tied: the second names of modules, parameters and buffers, each with the first.
+    """
+
+    root: Node
+    tied: Mapping[str, str]
+
+
+@dataclass
+class ModelPrograms:
+    """The programs of a model's modules.
+
+    Attributes:
+        programs: by the mode (whether it is training), and by the path of the module, or why there
+            are none; empty for a model that is a layer.
+        constants: arrays that are too large for the programs, by path.
+        sizes: those of the first call of each module, by path.
+        own_modes: the parts of the model that do not follow its mode.
+    """
+
+    programs: dict[bool, dict[str, Programs] | str] = field(default_factory=dict)
+    constants: dict[str, Any] = field(default_factory=dict)
+    sizes: dict[str, Sizes] = field(default_factory=dict)
+    own_modes: OwnModes = ()
+
+    def of(self, path: str, training: bool) -> Programs | str:
+        """Return the programs of a module in a mode, or why there are none."""
+        programs = self.programs.get(training, {})
+        return programs if isinstance(programs, str) else programs.get(path, ())
+
+
+def tree_of(
+    model: torch.nn.Module, programmed: ModelPrograms, tied: Mapping[str, str]
+) -> ModelTree:
+    """Return the tree of a model.
+
+    Args:
+        model: the original.
+        programmed: the programs of its modules.
+        tied: its second names.
+    """
+    root = _Growing(programmed, tied).node("", model)
+    return ModelTree(root, tied)
+
+
+class _Growing:
+    """A tree on its way.
+
+    Args:
+        programmed: the programs of the model's modules.
+        tied: its second names.
+    """
+
+    def __init__(self, programmed: ModelPrograms, tied: Mapping[str, str]) -> None:
+        self.programmed, self.tied = programmed, tied
+        self.stored: dict[str, Node] = {}
+
+    def node(self, path: str, module: torch.nn.Module | None) -> Node:
+        """Return the node of a module."""
+        if module is None:
+            return Node(path, None, "none")
+        if path in self.tied:
+            return Node(path, module, "none", same=self.stored[self.tied[path]])
+        node = Node(path, module, layer=layer_of(module))
+        self.stored[path] = node
+        if node.layer is not None:
+            node.kind = "layer"
+            return node
+        node.training, node.evaluation = (self.programmed.of(path, mode) for mode in (True, False))
+        node.sizes = self.programmed.sizes.get(path, node.sizes)
+        node.own_modes = own_modes(module) if path else self.programmed.own_modes
+        node.children = {
+            name: self.node(joined(path, name), child) for name, child in module._modules.items()
+        }
+        node.state = tuple(self._state(path, module))
+        node.kind = self._kind(node, module)
+        return node
+
+    def _kind(self, node: Node, module: torch.nn.Module) -> str:
+        """Return "class", but for torch's own containers where they do nothing of their own."""
+        import torch
+
+        if type(module) is torch.nn.Sequential:
+            # The root puts what is tied in its place, at each call.
+            is_plain = not node.state and not (self.tied and not node.path)
+            return "sequential" if is_plain and _is_chain(node) else "class"
+        return {
+            torch.nn.ModuleList: "list", torch.nn.ModuleDict: "dict",
+            torch.nn.ParameterList: "parameters", torch.nn.ParameterDict: "named parameters",
+        }.get(type(module), "class")  # fmt: skip
+
+    def _state(self, path: str, module: torch.nn.Module) -> Iterator[Variable]:
+        persistent = set(module.state_dict(keep_vars=True))
+        for name, tensor in [*module._parameters.items(), *module._buffers.items()]:
+            if tensor is None:
+                yield Variable(name)
+            elif joined(path, name) in self.tied:
+                yield Variable(name, is_tied=True)
+            else:
+                kind: type[Any] = nnx.BatchStat if name in persistent else NonPersistent
+                if name in module._parameters:
+                    kind = nnx.Param if tensor.requires_grad else Frozen
+                yield Variable(name, kind, as_numpy(tensor.detach()))
+        for full, array in self.programmed.constants.items():
+            owner, _, name = full.rpartition(".")
+            if owner == path:
+                yield Variable(name, NonPersistent, np.asarray(array))
+
+
+def _is_chain(node: Node) -> bool:
+    """Whether all programs of a Sequential call its modules in turn, and do nothing else."""
+    parts = parts_called(node)
+    bodies = [program.body for program in node.programs]
+    return all(calls_in_turn(body, body.steps, body.output, parts) for body in bodies)
+
+
+def parts_called(node: Node) -> list[str]:
+    """Return the parts that a program of a Sequential calls: an Identity leaves nothing of it."""
+    identities = [name for name, child in node.children.items() if _is_identity(child)]
+    return [name for name in node.children if name not in identities]
+
+
+def _is_identity(node: Node) -> bool:
+    import torch
+
+    return type(node.module) is torch.nn.Identity

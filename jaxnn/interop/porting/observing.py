@@ -1,0 +1,132 @@
+"""What the values of a model's programs are, as far as a call in each mode shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from ..importer.custom_vjp import run_pass
+from ..importer.imported import Imported
+from ..importer.observers import observed_by
+from ..importer.program import Body, Custom, Literal, State, Value
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What is known of a value, of all calls of the program.
+
+    Attributes:
+        dtype: its dtype; None for a size.
+        shapes: the shapes that it has had.
+        length: of a tuple or list of arrays, how many there are.
+    """
+
+    dtype: Any = None
+    shapes: tuple[tuple[int, ...], ...] = ((),)
+    length: int | None = None
+
+    @property
+    def ndim(self) -> int:
+        """The number of dimensions."""
+        return len(self.shapes[0])
+
+    @property
+    def is_float(self) -> bool:
+        """Whether it is a real floating-point array."""
+        return self.dtype is not None and bool(jnp.issubdtype(self.dtype, jnp.floating))
+
+    @property
+    def is_bool(self) -> bool:
+        """Whether it is an array of bools."""
+        return self.dtype is not None and self.dtype == np.bool_
+
+
+@dataclass(frozen=True)
+class Kinds:
+    """What is known of the values of a program.
+
+    Attributes:
+        values: by name.
+        state: of a parameter or buffer, by its path below the module.
+    """
+
+    values: Mapping[str, Kind] = field(default_factory=dict)
+    state: Callable[[str], Kind | None] = lambda path: None
+
+    def named(self, name: str) -> Kind | None:
+        """Return what is known of the value of that name."""
+        return self.values.get(name)
+
+    def of(self, value: Any) -> Kind | None:
+        """Return what is known of an argument of a step; of a number, None."""
+        if isinstance(value, Value):
+            return self.values.get(value.name)
+        if isinstance(value, State):
+            return self.state(value.path)
+        if isinstance(value, Literal):
+            return Kind(np.dtype(jnp.dtype(value.dtype)), (np.shape(value.values),))
+        return None
+
+
+Observed = dict[int, dict[str, Kind]]
+
+
+def observe(net: nnx.Module, args: tuple[Any, ...], kwargs: Any) -> Observed:
+    """Return what the values of each program are, from a call in each mode, by body and name."""
+    noting = _Noting()
+    for mode in (net.train, net.eval):
+        mode()
+        with observed_by(noting):
+            try:
+                nnx.eval_shape(lambda module: _called_once(module, args, kwargs), net)
+            except ValueError:  # a mode that the model cannot run in
+                continue
+    found: Observed = {}
+    for body, values in noting.seen:
+        kinds = found.setdefault(id(body), {})
+        for name, value in values.items():
+            kind = kind_of(value)
+            known = kinds.get(name, kind)
+            if kind is not None and known is not None and kind.dtype == known.dtype:
+                shapes = (
+                    known.shapes if kind.shapes[0] in known.shapes else known.shapes + kind.shapes
+                )
+                if len({len(shape) for shape in shapes}) == 1:
+                    kinds[name] = Kind(kind.dtype, shapes, kind.length)
+    return found
+
+
+def kind_of(value: Any) -> Kind | None:
+    """Return what is known of one value; None where it is neither an array nor made of arrays."""
+    if isinstance(value, (tuple, list)):
+        return Kind(length=len(value))
+    if hasattr(value, "dtype"):
+        return Kind(np.dtype(value.dtype), (tuple(value.shape),))
+    return Kind() if isinstance(value, (int, float)) else None
+
+
+def _called_once(module: Any, args: tuple[Any, ...], kwargs: Any) -> int:
+    rngs = {"rngs": nnx.Rngs(0)} if isinstance(module, Imported) else {}
+    module(*args, **kwargs, **rngs)
+    return 0
+
+
+class _Noting:
+    """Keeps the values of every program that runs."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[Body, dict[str, Any]]] = []
+
+    def body(self, body: Body, values: dict[str, Any]) -> None:
+        self.seen.append((body, values))
+
+    def custom(self, step: Custom, known: tuple[Any, ...]) -> None:
+        """Run the backward pass too, which nothing else here does."""
+        results = known[-len(step.results) :]
+        gradients = [jnp.ones_like(results[at]) for at in step.outputs]
+        run_pass(step.backward, gradients, [known[at] for at in step.saved])

@@ -1,0 +1,254 @@
+"""The parts of a port: the modules of a model's tree, with what their source needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from flax import nnx
+
+from ..importer.layers import Layer, parameters_of
+from ..importer.program import Call
+from ..importer.training_modes import OwnModes
+from ..importer.tree import Node, Programs
+
+
+@dataclass(frozen=True)
+class Variable:
+    """A parameter or buffer of a part itself.
+
+    Attributes:
+        name: the attribute.
+        kind: the class of the variable, as the port writes it; "tied" where it is stored elsewhere.
+        shape: its shape.
+        dtype: the name of its dtype.
+    """
+
+    name: str
+    kind: str
+    shape: tuple[int, ...] = ()
+    dtype: str = ""
+
+
+@dataclass
+class Part:
+    """A module of the model, as the port writes it.
+
+    Attributes:
+        node: what the model's tree knows of it.
+        kind: as in the tree; "sequential" also for what turns out to call its parts in turn.
+        name: the name of the layer, or of the original class.
+        base: for a class, the container that it derives from, if any.
+        options: of a layer, by name.
+        takes_rngs: whether it is constructed with `rngs`.
+        draws: whether its call may draw random numbers.
+        mutable: whether it holds buffers.
+        children: by name.
+        state: its own parameters and buffers.
+        training: its programs in training mode, or why there are none.
+        evaluation: those in evaluation mode.
+        definition: the class that it is an instance of, once that is known.
+        arguments: what it is constructed with, once that is known.
+        same: of a second name of a module, the part that is its first.
+    """
+
+    node: Node
+    kind: str
+    name: str = ""
+    base: str = ""
+    options: dict[str, Any] = field(default_factory=dict)
+    takes_rngs: bool = False
+    draws: bool = False
+    mutable: bool = False
+    children: dict[str, Part] = field(default_factory=dict)
+    state: tuple[Variable, ...] = ()
+    training: Programs | str = ()
+    evaluation: Programs | str = ()
+    definition: Any = None
+    arguments: dict[str, Any] = field(default_factory=dict)
+    same: Part | None = None
+
+    @property
+    def path(self) -> str:
+        """Where it is in the model."""
+        return self.node.path
+
+    @property
+    def original(self) -> type:
+        """The original class."""
+        return type(self.node.module)
+
+    @property
+    def frozen(self) -> tuple[str, ...]:
+        """Of a layer, the parameters that are not trained."""
+        return () if self.node.layer is None else self.node.layer.frozen
+
+    @property
+    def own_modes(self) -> OwnModes:
+        """Of a class with a `train` of its own, the parts that do not follow its mode."""
+        return self.node.own_modes
+
+    @property
+    def programs(self) -> Programs:
+        """The programs of both modes, each once."""
+        both = (self.training, self.evaluation)
+        found = [program for mode in both if not isinstance(mode, str) for program in mode]
+        return tuple(dict.fromkeys(found))
+
+    def at(self, path: str) -> Part:
+        """Return the part at the dotted path below this one, where the module is stored."""
+        part = self
+        for name in filter(None, path.split(".")):
+            part = part.children[name]
+            part = part.same or part
+        return part
+
+    def become_sequential(self) -> None:
+        """Be a Sequential, or of a class derived from it where the original is."""
+        import torch
+
+        is_exact = self.original is torch.nn.Sequential
+        self.training = self.evaluation = ()
+        self.kind, self.base = ("sequential", "") if is_exact else (self.kind, "Sequential")
+
+
+def part_of(node: Node, made: dict[str, Part] | None = None) -> Part:
+    """Return the part that a node of the tree becomes, with all below it.
+
+    Args:
+        node: the node.
+        made: the parts before it, by path.
+    """
+    made = {} if made is None else made
+    if node.same is not None:
+        same = made[node.same.path]
+        return Part(node, "none", draws=same.draws, mutable=same.mutable, same=same)
+    if node.kind == "none":
+        return Part(node, "none")
+    part = made[node.path] = (
+        _layer(node, node.layer)
+        if node.layer is not None
+        else Part(
+            node, node.kind, _class_name(node), training=node.training, evaluation=node.evaluation
+        )
+    )
+    if node.layer is not None:
+        return part
+    part.children = {name: part_of(child, made) for name, child in node.children.items()}
+    part.state = tuple(
+        Variable(v.name, "tied") if v.is_tied else _variable(v.name, v.kind, v.array)
+        for v in node.state
+        if v.is_tied or v.kind is not None
+    )
+    children = part.children.values()
+    part.takes_rngs = node.draws_itself or any(child.takes_rngs for child in children)
+    part.draws = node.draws_itself or _calls_what_draws(part)
+    part.mutable = any(v.kind.endswith(("BatchStat", "NonPersistent")) for v in part.state) or any(
+        child.mutable for child in children
+    )
+    _find_base(part)
+    return part
+
+
+def is_sequential(part: Part) -> bool:
+    """Whether the original is a torch.nn.Sequential, or of a class derived from it."""
+    import torch
+
+    return issubclass(part.original, torch.nn.Sequential)
+
+
+def _find_base(part: Part) -> None:
+    """Let a part be a container, or derive from one, where nothing of its own is in the way."""
+    import torch
+
+    if part.kind == "sequential" or (
+        part.kind == "class" and is_sequential(part) and not part.state and not part.programs
+    ):
+        part.become_sequential()
+    elif part.kind == "class" and issubclass(
+        part.original, (torch.nn.Sequential, torch.nn.ModuleList)
+    ):
+        is_plain = not part.state and part.training == part.evaluation
+        is_plain = is_plain and not part.node.draws_itself
+        if is_plain and list(part.children) == [str(i) for i in range(len(part.children))]:
+            part.base = "Sequential" if is_sequential(part) else "ModuleList"
+
+
+def _class_name(node: Node) -> str:
+    """Return the name of the original class; of torch's own containers, that of the attribute."""
+    kind = type(node.module)
+    attributes = [name for name in node.path.split(".") if name and not name.isdigit()]
+    if kind.__module__.startswith("torch.nn.modules.container") and attributes:
+        return "".join(word.capitalize() for word in attributes[-1].split("_")) or kind.__name__
+    return kind.__name__
+
+
+def _calls_what_draws(part: Part) -> bool:
+    if not part.programs:
+        return any(child.draws for child in part.children.values())
+    return any(
+        isinstance(step, Call) and part.at(step.module).draws
+        for program in part.programs
+        for step in program.body.steps
+    )
+
+
+def _variable(name: str, kind: Any, array: Any) -> Variable:
+    library = "nnx" if kind.__module__.startswith("flax.") else "jaxnn"
+    return Variable(name, f"{library}.{kind.__name__}", tuple(array.shape), str(array.dtype))
+
+
+# --- layers -------------------------------------------------------------------------------------
+
+
+def _layer(node: Node, layer: Layer) -> Part:
+    options = {name: value for name, value in layer.options.items() if name != "inplace"}
+    if layer.dtype not in (None, "float32"):
+        options["dtype"] = layer.dtype
+    made = nnx.eval_shape(lambda: layer.make(nnx.Rngs(0)))
+    drawing = [inner for _, inner in nnx.iter_modules(made) if hasattr(inner, "rngs")]
+    draws = any(getattr(inner, "p", getattr(inner, "dropout", 1)) != 0 for inner in drawing)
+    return Part(
+        node, "layer", layer.name, options=shortened(layer.name, options), draws=draws,
+        takes_rngs=bool(drawing) or _draws_parameters(layer), mutable=layer.has_buffers,
+    )  # fmt: skip
+
+
+def _draws_parameters(layer: Layer) -> bool:
+    """Whether the layer cannot be constructed without `rngs`."""
+    try:
+        nnx.eval_shape(lambda: layer.make(None))
+    except ValueError:
+        return True
+    return False
+
+
+def defaults_of(layer: str) -> dict[str, Any]:
+    """Return the options of a layer in order with their defaults, `Ellipsis` for none."""
+    return {
+        name: ... if parameter.default is parameter.empty else parameter.default
+        for name, parameter in parameters_of(layer).items()
+        if name != "rngs"
+    }
+
+
+_SPATIAL = (
+    "kernel_size", "stride", "padding", "dilation", "output_padding", "output_size",
+    "normalized_shape",
+)  # fmt: skip
+
+
+def shortened(layer: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Return a layer's options as one would write them: 3 for (3, 3), no stride as the kernel."""
+    short = dict(options)
+    for name in _SPATIAL:
+        value = short.get(name)
+        if isinstance(value, (tuple, list)) and value and set(value) == {value[0]}:
+            if name != "normalized_shape" or len(value) == 1:
+                short[name] = value[0]
+        elif isinstance(value, list):
+            short[name] = tuple(value)
+    is_kernel = "kernel_size" in short and short.get("stride") == short["kernel_size"]
+    if is_kernel and defaults_of(layer).get("stride", ...) is None:
+        short["stride"] = None
+    return short
