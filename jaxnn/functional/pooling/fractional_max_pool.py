@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, Int
 from ..._checks import check_array, check_floating, ntuple
 from ..._dtypes import accumulation_dtype, index_dtype
 from ._windows import check_rank
-from .max_pool import pick_by_gather
+from .max_pool.winners import pick_by_gather
 
 Ratio = float | Sequence[float]
 

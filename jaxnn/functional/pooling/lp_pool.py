@@ -18,7 +18,7 @@ from ..._dtypes import accumulation_dtype
 from ..._types import Scalar
 from ._windows import Window, check_input, windows_of
 from .average_pool import check_volume, covered, window_sums
-from .max_pool import window_maxima
+from .max_pool.winners import window_maxima
 
 
 def lp_pool1d(

@@ -1,28 +1,24 @@
-"""Adaptive pooling, average and maximum: N-d cores, and thin 1d, 2d and 3d functions over them.
-
-Of `size` positions, window i of `count` is the positions from floor(i * size / count) up to, but
-without, ceil((i + 1) * size / count).
-"""
+"""Adaptive pooling, average and maximum: thin 1d, 2d and 3d functions over N-d cores."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import partial, reduce
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from ..._checks import check_array, check_floating, check_int
-from ..._dtypes import accumulation_dtype, index_dtype
-from ..._thresholds import thresholds
-from ..._xla import out_of_line
-from ._windows import Window, check_rank
-from .max_pool import candidate_wins, flat_index, max_with_indices, pick_by_gather
+from ...._checks import check_array, check_floating, check_int
+from ...._dtypes import accumulation_dtype, index_dtype
+from ...._thresholds import thresholds
+from .._windows import Window, check_rank
+from ..max_pool.winners import max_with_indices, pick_by_gather
+from .cpu import means_by_sums
+from .definition import adaptive_window, means_by_gather, means_by_reductions, places_of_maxima
 
 OutputSize = int | Sequence[int | None]
 
@@ -298,6 +294,68 @@ def adaptive_max_pool3d_with_indices(
     return _adaptive_max_pool_nd(3, input, output_size, True)
 
 
+def _adaptive_avg_pool_nd(n: int, input: Array, output_size: OutputSize) -> Array:
+    layer = f"adaptive_avg_pool{n}d"
+    input, counts = _checked(n, layer, input, output_size)
+    return _adaptive_average(input, counts)
+
+
+@partial(jax.jit, static_argnums=1, inline=True)
+def _adaptive_average(x: Float[Array, "..."], counts: tuple[int, ...]) -> Float[Array, "..."]:
+    means = x.astype(accumulation_dtype(x.dtype))
+    for axis, count in enumerate(counts, x.ndim - len(counts)):
+        means = _means_along(means, axis, count)
+    return means.astype(x.dtype)
+
+
+def _means_along(x: Float[Array, "..."], axis: int, count: int) -> Float[Array, "..."]:
+    """Return the mean of each of `count` windows along `axis`."""
+    size = x.shape[axis]
+    if count == 0:
+        return lax.slice_in_dim(x, 0, 0, axis=axis)
+    # The windows repeat after `period` of them. Where one size divides the other, that is at once.
+    repeats = math.gcd(size, count)
+    period = count // repeats
+    x = x.reshape(*x.shape[:axis], repeats, size // repeats, *x.shape[axis + 1 :])
+    windows = [adaptive_window(i, size // repeats, period) for i in range(period)]
+    # No matrix of weights: a NaN or an infinity would spread to windows that do not hold it.
+    if period > thresholds().pooling_taps:
+        means = means_by_gather(x, axis + 1, windows)
+    elif max(end - start for start, end in windows) <= thresholds().pooling_taps:
+        means = means_by_sums(x, axis + 1, tuple(windows))
+    else:
+        means = means_by_reductions(x, axis + 1, windows)
+    return means.reshape(*x.shape[:axis], count, *x.shape[axis + 2 :])
+
+
+def _adaptive_max_pool_nd(
+    n: int, input: Array, output_size: OutputSize, return_indices: bool
+) -> Any:
+    layer = f"adaptive_max_pool{n}d"
+    input, counts = _checked(n, layer, input, output_size)
+    if input.ndim == n + 2 and input.shape[1] == 0:
+        raise ValueError(
+            f"{layer}: `input` may be empty only in the batch dimension, got shape {input.shape}"
+        )
+    output, indices = _adaptive_max(input, counts)
+    return (output, indices) if return_indices else output
+
+
+@partial(jax.jit, static_argnums=1, inline=True)
+def _adaptive_max(
+    x: Float[Array, "..."], counts: tuple[int, ...]
+) -> tuple[Float[Array, "..."], Int[Array, "..."]]:
+    sizes = x.shape[-len(counts) :]
+    if 0 in counts:
+        empty = jnp.zeros((*x.shape[: -len(counts)], *counts), x.dtype)
+        return empty, empty.astype(index_dtype())
+    if all(size % count == 0 for size, count in zip(sizes, counts, strict=True)):
+        steps = [size // count for size, count in zip(sizes, counts, strict=True)]
+        return max_with_indices(x, tuple(Window(step, step, 0, 1, False) for step in steps))
+    indices = places_of_maxima(lax.stop_gradient(x), counts)
+    return pick_by_gather(x, indices, len(counts)), indices.astype(index_dtype())
+
+
 def check_output_size(n: int, layer: str, output_size: OutputSize) -> tuple[int | None, ...]:
     """Return `output_size` as `n` sizes, of which None keeps the input's.
 
@@ -330,153 +388,3 @@ def _checked(
         size if count is None else count
         for count, size in zip(sizes, input.shape[-n:], strict=True)
     )
-
-
-def _adaptive_avg_pool_nd(n: int, input: Array, output_size: OutputSize) -> Array:
-    layer = f"adaptive_avg_pool{n}d"
-    input, counts = _checked(n, layer, input, output_size)
-    return _adaptive_average(input, counts)
-
-
-def _adaptive_max_pool_nd(
-    n: int, input: Array, output_size: OutputSize, return_indices: bool
-) -> Any:
-    layer = f"adaptive_max_pool{n}d"
-    input, counts = _checked(n, layer, input, output_size)
-    if input.ndim == n + 2 and input.shape[1] == 0:
-        raise ValueError(
-            f"{layer}: `input` may be empty only in the batch dimension, got shape {input.shape}"
-        )
-    output, indices = _adaptive_max(input, counts)
-    return (output, indices) if return_indices else output
-
-
-@partial(jax.jit, static_argnums=1, inline=True)
-def _adaptive_average(x: Float[Array, "..."], counts: tuple[int, ...]) -> Float[Array, "..."]:
-    means = x.astype(accumulation_dtype(x.dtype))
-    for axis, count in enumerate(counts, x.ndim - len(counts)):
-        means = _means_along(means, axis, count)
-    return means.astype(x.dtype)
-
-
-def _means_along(x: Float[Array, "..."], axis: int, count: int) -> Float[Array, "..."]:
-    """Return the mean of each of `count` windows along `axis`."""
-    size = x.shape[axis]
-    if count == 0:
-        return lax.slice_in_dim(x, 0, 0, axis=axis)
-    # The windows repeat after `period` of them. Where one size divides the other, that is at once.
-    repeats = math.gcd(size, count)
-    period = count // repeats
-    x = x.reshape(*x.shape[:axis], repeats, size // repeats, *x.shape[axis + 1 :])
-    windows = [adaptive_window(i, size // repeats, period) for i in range(period)]
-    # No matrix of weights: a NaN or an infinity would spread to windows that do not hold it.
-    if period > thresholds().pooling_taps:
-        means = _means_by_gather(x, axis + 1, windows)
-    elif max(end - start for start, end in windows) <= thresholds().pooling_taps:
-        means = _means_by_sums(x, axis + 1, tuple(windows))
-    else:
-        means = _means_by_reductions(x, axis + 1, windows)
-    return means.reshape(*x.shape[:axis], count, *x.shape[axis + 2 :])
-
-
-def _means_by_reductions(
-    x: Float[Array, "..."], axis: int, windows: Sequence[tuple[int, int]]
-) -> Float[Array, "..."]:
-    slices = [lax.slice_in_dim(x, start, end, axis=axis) for start, end in windows]
-    return jnp.stack([part.mean(axis) for part in slices], axis)
-
-
-@partial(jax.custom_jvp, nondiff_argnums=(1, 2))
-def _means_by_sums(
-    x: Float[Array, "..."], axis: int, windows: tuple[tuple[int, int], ...]
-) -> Float[Array, "..."]:
-    """As by reductions, which XLA does not vectorise on a CPU: there 3 times as fast."""
-
-    def sums(x: Float[Array, "..."]) -> Float[Array, "..."]:
-        positions = [lax.index_in_dim(x, i, axis, keepdims=False) for i in range(x.shape[axis])]
-        parts = [positions[start:end] for start, end in windows]
-        return jnp.stack([reduce(jnp.add, part) / len(part) for part in parts], axis)
-
-    def default(x: Float[Array, "..."]) -> Float[Array, "..."]:
-        return _means_by_reductions(x, axis, windows)
-
-    return out_of_line(sums, default)(x)
-
-
-@_means_by_sums.defjvp
-def _means_by_sums_jvp(
-    axis: int,
-    windows: tuple[tuple[int, int], ...],
-    primals: tuple[jax.Array],
-    tangents: tuple[jax.Array],
-) -> tuple[jax.Array, jax.Array]:
-    # The transpose of a reduction is a broadcast, where that of sums writes each of their terms.
-    return _means_by_sums(*primals, axis, windows), _means_by_reductions(*tangents, axis, windows)
-
-
-def _means_by_gather(
-    x: Float[Array, "..."], axis: int, windows: list[tuple[int, int]]
-) -> Float[Array, "..."]:
-    start, end = np.array(windows).T
-    positions = start[:, None] + np.arange((end - start).max())
-    inside = positions < end[:, None]
-    taps = jnp.take(x, jnp.asarray(positions), axis, mode="clip")
-    inside = np.expand_dims(inside, tuple(range(2, taps.ndim - axis)))
-    taps = jnp.where(inside[(None,) * axis], taps, jnp.zeros_like(taps))
-    lengths = np.expand_dims((end - start).astype(x.dtype), tuple(range(1, x.ndim - axis)))
-    return taps.sum(axis + 1) / lengths[(None,) * axis]
-
-
-@partial(jax.jit, static_argnums=1, inline=True)
-def _adaptive_max(
-    x: Float[Array, "..."], counts: tuple[int, ...]
-) -> tuple[Float[Array, "..."], Int[Array, "..."]]:
-    sizes = x.shape[-len(counts) :]
-    if 0 in counts:
-        empty = jnp.zeros((*x.shape[: -len(counts)], *counts), x.dtype)
-        return empty, empty.astype(index_dtype())
-    if all(size % count == 0 for size, count in zip(sizes, counts, strict=True)):
-        steps = [size // count for size, count in zip(sizes, counts, strict=True)]
-        return max_with_indices(x, tuple(Window(step, step, 0, 1, False) for step in steps))
-    indices = _places_of_maxima(lax.stop_gradient(x), counts)
-    return pick_by_gather(x, indices, len(counts)), indices.astype(index_dtype())
-
-
-def _places_of_maxima(x: Float[Array, "..."], counts: tuple[int, ...]) -> Int[Array, "..."]:
-    """Return the flat position of each window's maximum."""
-    # One axis after the other: the first in each row, then the first of the rows, is the first in
-    # row-major order.
-    along = [jnp.arange(size, dtype=jnp.int32) for size in x.shape[-len(counts) :]]
-    best, index = x, flat_index(along, x.shape)
-    for axis in range(x.ndim - 1, x.ndim - 1 - len(counts), -1):
-        best, index = _select_along(best, index, axis, counts[axis - x.ndim])
-    return index
-
-
-def _select_along(
-    best: Float[Array, "..."], index: Int[Array, "..."], axis: int, count: int
-) -> tuple[Float[Array, "..."], Int[Array, "..."]]:
-    size = best.shape[axis]
-    start, end = np.array([adaptive_window(i, size, count) for i in range(count)]).T
-    # The lengths differ by one at most. So two spans of one power of two, which may overlap, make
-    # up each window.
-    width = 1
-    while 2 * width <= (end - start).min():
-        spans = [(0, size - 2 * width + 1), (width, size - width + 1)]
-        near, far = ([lax.slice_in_dim(a, *s, axis=axis) for a in (best, index)] for s in spans)
-        best, index = _later_if_it_wins(near, far)
-        width *= 2
-    near, far = (
-        [jnp.take(a, places, axis) for a in (best, index)] for places in (start, end - width)
-    )
-    return _later_if_it_wins(near, far)
-
-
-def _later_if_it_wins(near: list[Array], far: list[Array]) -> tuple[Array, Array]:
-    wins = candidate_wins(far[0], near[0])
-    return jnp.where(wins, far[0], near[0]), jnp.where(wins, far[1], near[1])
-
-
-def adaptive_window(i: int, size: int, count: int) -> tuple[int, int]:
-    """Return where window i of `count` over `size` positions starts and ends."""
-    return i * size // count, -(-(i + 1) * size // count)
