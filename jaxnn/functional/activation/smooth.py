@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Inexact, Num
 from ..._checks import check_array, check_dim, check_floating
 from ..._dtypes import accumulation_dtype
 from ..._types import Scalar
+from .._logarithm import log_one_plus_exp
 from .._tanh import steep_tanh
 from ._elementwise import check_number, elementwise, floating, inexact, is_known
 
@@ -227,17 +228,9 @@ def logsigmoid(input: Float[Array, "..."]) -> Float[Array, "..."]:
     return _logsigmoid(floating(input, "logsigmoid"))
 
 
-@jax.custom_jvp
-def _log_one_plus_exp(x: jax.Array) -> jax.Array:
-    return jnp.maximum(x, jnp.zeros_like(x)) + jnp.log1p(jnp.exp(-jnp.abs(x)))
-
-
-_log_one_plus_exp.defjvps(lambda d_x, _, x: d_x * lax.logistic(x))
-
-
 @elementwise
 def _logsigmoid(x: jax.Array) -> jax.Array:
-    return 0 - _log_one_plus_exp(-x)
+    return 0 - log_one_plus_exp(-x)
 
 
 def softplus(
@@ -275,7 +268,7 @@ def _softplus(x: jax.Array, beta: jax.Array, threshold: jax.Array) -> jax.Array:
     linear = x * beta > threshold
     # The inner selection keeps an infinity out of the gradient of beta.
     inner = jnp.where(linear, jnp.zeros_like(x), x)
-    return jnp.where(linear, x, _log_one_plus_exp(inner * beta) / beta)
+    return jnp.where(linear, x, log_one_plus_exp(inner * beta) / beta)
 
 
 def mish(input: Float[Array, "..."], inplace: bool = False) -> Float[Array, "..."]:

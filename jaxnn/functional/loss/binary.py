@@ -11,16 +11,15 @@ from jaxtyping import Array, Float
 
 from ..._checks import check_array, check_floating, check_same_dtype, is_readable
 from ..._config import check_indices
-from ..activation.smooth import _log_one_plus_exp as log_one_plus_exp
+from .._logarithm import log_one_plus_exp
 from ._reduction import (
+    Reduced,
     broadcast,
     check_reduction,
     check_same_shape,
     elementwise_loss,
     numbers,
 )
-
-Reduced = Float[Array, "..."]
 
 
 def binary_cross_entropy(

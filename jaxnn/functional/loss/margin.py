@@ -12,10 +12,11 @@ from jaxtyping import Array, Float, Int, Num
 from ..._checks import check_array, check_floating
 from ..._dtypes import accumulation_dtype, promoted_dtype
 from ..._types import Scalar
+from .._logarithm import log_one_plus_exp
 from ..activation._elementwise import check_number
-from ..activation.smooth import _log_one_plus_exp as log_one_plus_exp
 from ._classes import check_targets, check_weight, pick
 from ._reduction import (
+    Reduced,
     broadcast,
     check_reduction,
     check_same_rank,
@@ -24,8 +25,6 @@ from ._reduction import (
     positive_part,
     reduced,
 )
-
-Reduced = Float[Array, "..."]
 
 
 def hinge_embedding_loss(

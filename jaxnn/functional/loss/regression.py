@@ -17,6 +17,7 @@ from ..._types import Scalar
 from .._gradients import magnitude, straight_through
 from ..activation._elementwise import check_number, is_known
 from ._reduction import (
+    Reduced,
     broadcast,
     broadcast_pair,
     check_reduction,
@@ -24,8 +25,6 @@ from ._reduction import (
     elementwise_loss,
     numbers,
 )
-
-Reduced = Float[Array, "..."]
 
 
 def mse_loss(
@@ -85,20 +84,7 @@ def l1_loss(
     loss = weight * |input - target|, with derivative 0 where both are equal; its mean is divided by
     the sum of the weights.
 
-    Shapes: input and target broadcast to one shape, with a warning where they differ; the loss has
-    that shape, or none if it is reduced. Half precision is computed in float32 and rounded once.
-
-    Args:
-        input: the prediction.
-        target: the truth.
-        size_average: refused: torch has replaced it by `reduction`.
-        reduce: refused, likewise.
-        reduction: "none", "mean" or "sum".
-        weight: a factor for each element, of the input's shape.
-
-    Raises:
-        ValueError: if the shapes do not fit, or the reduction is none of the three.
-        TypeError: if neither array is of a floating-point dtype.
+    Arguments, shapes, dtypes and errors: as for `mse_loss`.
 
     Source: torch.nn.functional.l1_loss.
 

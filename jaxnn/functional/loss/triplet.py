@@ -8,13 +8,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Num
+from jaxtyping import Array, Num
 
 from ..._dtypes import accumulation_dtype, promoted_dtype
 from ..._types import Scalar
 from ..activation._elementwise import check_number, is_known
 from ..distance import pairwise_distance, real_order
 from ._reduction import (
+    Reduced,
     broadcast,
     check_reduction,
     check_same_rank,
@@ -22,8 +23,6 @@ from ._reduction import (
     numbers,
     positive_part,
 )
-
-Reduced = Float[Array, "..."]
 
 
 def triplet_margin_loss(

@@ -26,23 +26,12 @@ OutputSize = int | Sequence[int | None]
 def adaptive_avg_pool1d(
     input: Float[Array, "*N C L"], output_size: int | Sequence[int]
 ) -> Float[Array, "*N C L_out"]:
-    """Mean of each of `output_size` windows that cover the last axis.
+    """Mean of each of `output_size` windows that cover the last axis; see `adaptive_avg_pool2d`.
 
-    Formula:
-        out[n, c, o] = mean of input[n, c, floor(o * L / L_out) : ceil((o + 1) * L / L_out)]
-
-    Shapes: (N, C, L) -> (N, C, L_out), or (C, L) -> (C, L_out), with L_out = output_size.
-
-    Args:
-        input: floating-point. Half precision is summed in float32.
-        output_size: how many windows; more than L repeat positions.
-
-    Returns:
-        The means, of the input's dtype.
+    Shapes: (N, C, L) -> (N, C, L_out), or (C, L) -> (C, L_out), with L_out = output_size, a number.
 
     Raises:
-        TypeError: if the input is of no floating-point dtype, or `output_size` is no int.
-        ValueError: if `output_size` is negative, or the input's shape does not fit.
+        TypeError, ValueError: as `adaptive_avg_pool2d`.
 
     Source: torch.nn.functional.adaptive_avg_pool1d.
 
@@ -64,6 +53,8 @@ def adaptive_avg_pool2d(
         out[n, c, y, x] = mean of input[n, c,
             floor(y * H / H_out) : ceil((y + 1) * H / H_out),
             floor(x * W / W_out) : ceil((x + 1) * W / W_out)]
+
+    Where there are more windows than positions, these repeat.
 
     Shapes: (N, C, H, W) -> (N, C, H_out, W_out), or the same without N.
 
@@ -92,27 +83,14 @@ def adaptive_avg_pool2d(
 def adaptive_avg_pool3d(
     input: Float[Array, "*N C D H W"], output_size: OutputSize
 ) -> Float[Array, "*N C D_out H_out W_out"]:
-    """Mean of each of D_out * H_out * W_out windows that cover the last three axes.
+    """Mean of each of `output_size` windows that cover the last three axes.
 
-    Formula:
-        out[n, c, z, y, x] = mean of input[n, c,
-            floor(z * D / D_out) : ceil((z + 1) * D / D_out),
-            floor(y * H / H_out) : ceil((y + 1) * H / H_out),
-            floor(x * W / W_out) : ceil((x + 1) * W / W_out)]
+    See `adaptive_avg_pool2d`. None among three sizes keeps the input's.
 
     Shapes: (N, C, D, H, W) -> (N, C, D_out, H_out, W_out), or the same without N.
 
-    Args:
-        input: floating-point. Half precision is summed in float32.
-        output_size: D_out, H_out and W_out, or one number for all; None among three keeps the
-            input's size.
-
-    Returns:
-        The means, of the input's dtype.
-
     Raises:
-        TypeError: if the input is of no floating-point dtype, or a size is no int.
-        ValueError: if a size is negative, or the input's shape does not fit.
+        TypeError, ValueError: as `adaptive_avg_pool2d`.
 
     Source: torch.nn.functional.adaptive_avg_pool3d.
 
@@ -128,27 +106,12 @@ def adaptive_avg_pool3d(
 def adaptive_max_pool1d(
     input: Float[Array, "*N C L"], output_size: int | Sequence[int], return_indices: bool = False
 ) -> Any:
-    """Maximum of each of `output_size` windows that cover the last axis.
+    """Maximum of each of `output_size` windows that cover the last axis; see `adaptive_max_pool2d`.
 
-    Formula:
-        out[n, c, o] = max of input[n, c, floor(o * L / L_out) : ceil((o + 1) * L / L_out)]
-
-    A NaN in the window makes the maximum NaN.
-
-    Shapes: (N, C, L) -> (N, C, L_out), or (C, L) -> (C, L_out), with L_out = output_size.
-
-    Args:
-        input: floating-point.
-        output_size: how many windows; more than L repeat positions.
-        return_indices: whether to return the maxima's positions too.
-
-    Returns:
-        The maxima, of the input's dtype; with `return_indices` a pair of them and their positions:
-        the first of equals, the last of NaNs.
+    Shapes: (N, C, L) -> (N, C, L_out), or (C, L) -> (C, L_out), with L_out = output_size, a number.
 
     Raises:
-        TypeError: if the input is of no floating-point dtype, or `output_size` is no int.
-        ValueError: if `output_size` is negative, or the input's shape does not fit.
+        TypeError, ValueError: as `adaptive_max_pool2d`.
 
     Source: torch.nn.functional.adaptive_max_pool1d.
 
@@ -171,7 +134,8 @@ def adaptive_max_pool2d(
             floor(y * H / H_out) : ceil((y + 1) * H / H_out),
             floor(x * W / W_out) : ceil((x + 1) * W / W_out)]
 
-    A NaN in the window makes the maximum NaN.
+    A NaN in the window makes the maximum NaN. Where there are more windows than positions, these
+    repeat.
 
     Shapes: (N, C, H, W) -> (N, C, H_out, W_out), or the same without N.
 
@@ -203,31 +167,16 @@ def adaptive_max_pool2d(
 def adaptive_max_pool3d(
     input: Float[Array, "*N C D H W"], output_size: OutputSize, return_indices: bool = False
 ) -> Any:
-    """Maximum of each of D_out * H_out * W_out windows that cover the last three axes.
+    """Maximum of each of `output_size` windows that cover the last three axes.
 
-    Formula:
-        out[n, c, z, y, x] = max of input[n, c,
-            floor(z * D / D_out) : ceil((z + 1) * D / D_out),
-            floor(y * H / H_out) : ceil((y + 1) * H / H_out),
-            floor(x * W / W_out) : ceil((x + 1) * W / W_out)]
+    See `adaptive_max_pool2d`. None among three sizes keeps the input's.
 
-    A NaN in the window makes the maximum NaN.
+    Positions are (d * H + h) * W + w.
 
     Shapes: (N, C, D, H, W) -> (N, C, D_out, H_out, W_out), or the same without N.
 
-    Args:
-        input: floating-point.
-        output_size: D_out, H_out and W_out, or one number for all; None among three keeps the
-            input's size.
-        return_indices: whether to return the maxima's positions too.
-
-    Returns:
-        The maxima, of the input's dtype; with `return_indices` a pair of them and their positions
-        (d * H + h) * W + w: the first of equals, the last of NaNs.
-
     Raises:
-        TypeError: if the input is of no floating-point dtype, or a size is no int.
-        ValueError: if a size is negative, or the input's shape does not fit.
+        TypeError, ValueError: as `adaptive_max_pool2d`.
 
     Source: torch.nn.functional.adaptive_max_pool3d.
 

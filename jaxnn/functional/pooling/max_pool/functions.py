@@ -28,33 +28,14 @@ def max_pool1d(
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Any:
-    """Maximum of each window over the last axis.
+    """Maximum of each window over the last axis; see `max_pool2d`.
 
-    Formula:
-        out[n, c, o] = max over j < kernel_size of input[n, c, o * stride - padding + j * dilation]
+    Integers are pooled only together with `return_indices`, as in torch.
 
-    Positions outside the input never win. A NaN in the window makes the maximum NaN.
-
-    Shapes: (N, C, L) -> (N, C, L_out), or (C, L) -> (C, L_out), with L_out =
-    floor((L + 2 * padding - dilation * (kernel_size - 1) - 1) / stride) + 1. With `ceil_mode` it is
-    the ceiling, less one where the last window would start at or beyond L + padding.
-
-    Args:
-        input: floating-point; integers only together with `return_indices`, as in torch.
-        kernel_size: taps in a window.
-        stride: step from window to window, None for `kernel_size`.
-        padding: positions added on both sides, at most half of `kernel_size`.
-        dilation: step from tap to tap.
-        ceil_mode: whether a last window may be ragged.
-        return_indices: whether to return the maxima's positions too (the class takes this option
-            before `ceil_mode`, as in torch).
-
-    Returns:
-        The maxima, of the input's dtype; with `return_indices` a pair of them and their positions.
+    Shapes: (N, C, L) -> (N, C, L_out), or (C, L) -> (C, L_out).
 
     Raises:
-        TypeError: if the input's dtype cannot be pooled, or an option is not of its type.
-        ValueError: if an option is out of range, or the input's shape does not fit.
+        TypeError, ValueError: as `max_pool2d`.
 
     Source: torch.nn.functional.max_pool1d.
 
@@ -85,12 +66,13 @@ def max_pool2d(
 
     Positions outside the input never win. A NaN in the window makes the maximum NaN.
 
-    Shapes: (N, C, H, W) -> (N, C, H_out, W_out), or the same without N; each size as in
-    `max_pool1d`.
+    Shapes: (N, C, H, W) -> (N, C, H_out, W_out), or the same without N, with H_out =
+    floor((H + 2 * padding - dilation * (kernel_size - 1) - 1) / stride) + 1. With `ceil_mode` it is
+    the ceiling, less one where the last window would start at or beyond H + padding.
 
     Args:
         input: floating-point or integer (int8 to int64, uint8).
-        kernel_size: taps in a window; this and the next three, one number or (height, width).
+        kernel_size: taps in a window; this and the next three, one number or one for each axis.
         stride: step from window to window, None for `kernel_size`.
         padding: positions added on both sides, at most half of `kernel_size`.
         dilation: step from tap to tap.
@@ -130,35 +112,14 @@ def max_pool3d(
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Any:
-    """Maximum of each window over the last three axes.
+    """Maximum of each window over the last three axes; see `max_pool2d`.
 
-    Formula:
-        out[n, c, z, y, x] = max over h < kD, i < kH, j < kW of
-            input[n, c, z * sD - pD + h * dD, y * sH - pH + i * dH, x * sW - pW + j * dW]
+    Positions are (d * H + h) * W + w.
 
-    Positions outside the input never win. A NaN in the window makes the maximum NaN.
-
-    Shapes: (N, C, D, H, W) -> (N, C, D_out, H_out, W_out), or the same without N; each size as in
-    `max_pool1d`.
-
-    Args:
-        input: floating-point or integer (int8 to int64, uint8).
-        kernel_size: taps in a window; this and the next three, one number or (depth, height,
-            width).
-        stride: step from window to window, None for `kernel_size`.
-        padding: positions added on both sides, at most half of `kernel_size`.
-        dilation: step from tap to tap.
-        ceil_mode: whether a last window may be ragged.
-        return_indices: whether to return the maxima's positions too (the class takes this option
-            before `ceil_mode`, as in torch).
-
-    Returns:
-        The maxima, of the input's dtype; with `return_indices` a pair of them and their positions
-        (d * H + h) * W + w in the unpadded volume: the first of equals, the last of NaNs.
+    Shapes: (N, C, D, H, W) -> (N, C, D_out, H_out, W_out), or the same without N.
 
     Raises:
-        TypeError: if the input's dtype cannot be pooled, or an option is not of its type.
-        ValueError: if an option is out of range, or the input's shape does not fit.
+        TypeError, ValueError: as `max_pool2d`.
 
     Source: torch.nn.functional.max_pool3d.
 
