@@ -94,7 +94,7 @@ def pairwise_distance(
     Raises:
         ValueError: if the shapes do not broadcast, or a norm of negative or infinite order would
             be of nothing.
-        TypeError: if neither array is of a floating-point dtype, or p is no number.
+        TypeError: if neither array is of a floating-point dtype, or p is not a number.
 
     Source: torch.nn.functional.pairwise_distance.
 
@@ -136,8 +136,8 @@ def pdist(input: Float[Array, "N D"], p: float = 2.0) -> Float[Array, "N*(N-1)/2
         p: the order of the norm, not negative; for 0 the number of elements that differ.
 
     Raises:
-        ValueError: if the input is no matrix, or p is negative.
-        TypeError: if the input is of no floating-point dtype, or p is no number.
+        ValueError: if the input is not a matrix, or p is negative.
+        TypeError: if the input is not floating-point, or p is not a number.
 
     Source: torch.nn.functional.pdist.
 

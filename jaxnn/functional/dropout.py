@@ -44,7 +44,7 @@ def dropout(
 
     Raises:
         ValueError: if p is not between 0 and 1, or `rng` is needed and absent.
-        TypeError: if the input is of no floating-point dtype.
+        TypeError: if the input is not floating-point.
 
     Source: Hinton et al., 2012; torch.nn.functional.dropout.
 
@@ -108,7 +108,7 @@ def dropout2d(
     Shapes: (N, C, H, W), kept; with a warning (N, C, ...).
 
     Raises:
-        TypeError, ValueError: as `dropout`; also if the input has less than two dimensions.
+        TypeError, ValueError: as `dropout`; also if the input has fewer than two dimensions.
 
     Source: Tompson et al., 2015; torch.nn.functional.dropout2d.
 
@@ -204,7 +204,7 @@ def feature_alpha_dropout(
     Shapes: (N, C, ...), kept.
 
     Raises:
-        TypeError, ValueError: as `dropout`; also if the input has less than two dimensions.
+        TypeError, ValueError: as `dropout`; also if the input has fewer than two dimensions.
 
     Source: Klambauer et al., 2017; torch.nn.functional.feature_alpha_dropout.
 
@@ -219,7 +219,7 @@ def feature_alpha_dropout(
 
 
 def check_probability(p: Any, layer: str) -> None:
-    """Refuse a known `p` that is no probability."""
+    """Refuse a known `p` that is not a probability."""
     if isinstance(p, jax.core.Tracer):
         return
     if isinstance(p, (str, bytes)) or p is None or not 0 <= p <= 1:

@@ -30,7 +30,7 @@ def one_hot(input: Int[Array, "*shape"], num_classes: int = -1) -> Int[Array, "*
     Raises:
         IndexError: if a class is out of range and `input` is concrete. Under `jax.jit` its row is
             zero.
-        TypeError: if `input` is not int32 or int64, or `num_classes` is no int.
+        TypeError: if `input` is not int32 or int64, or `num_classes` is not an int.
         ValueError: if `num_classes` is -1 and `input` is traced or empty.
 
     Source: torch.nn.functional.one_hot.

@@ -54,8 +54,8 @@ def embedding(
         IndexError: if an id is out of range and `input` is concrete (see `jaxnn.check_indices`).
             Under `jax.jit` the id's row is NaN, or 0 for whole numbers, and it has no gradient.
         TypeError: if `input` is not int32 or int64, or an option is not of its type.
-        ValueError: if `weight` is no matrix, or `padding_idx` is out of range; at differentiation,
-            if both `sparse` and `scale_grad_by_freq` are set.
+        ValueError: if `weight` is not a matrix, or `padding_idx` is out of range; at
+            differentiation, if both `sparse` and `scale_grad_by_freq` are set.
 
     Source: torch.nn.functional.embedding.
 
@@ -167,7 +167,7 @@ def check_padding_idx(padding_idx: int | None, rows: int, layer: str) -> int | N
     """Return `padding_idx` counted from the front, or None.
 
     Raises:
-        TypeError: if it is no int.
+        TypeError: if it is not an int.
         ValueError: if it is out of range.
     """
     if padding_idx is None:
@@ -182,7 +182,7 @@ def check_padding_idx(padding_idx: int | None, rows: int, layer: str) -> int | N
 
 
 def check_norms(max_norm: Any, norm_type: Any, layer: str) -> None:
-    """Refuse a `max_norm` that is no number, and a `norm_type` that is no Python number."""
+    """Refuse a `max_norm` that is not a number, and a `norm_type` that is no Python number."""
     numbers = (int, float, np.number, jax.Array)
     if not isinstance(max_norm, numbers) or jnp.ndim(max_norm) != 0:
         raise TypeError(f"{layer}: `max_norm` must be a number or None, got {max_norm!r}")

@@ -53,7 +53,7 @@ def triplet_margin_loss(
         p: the order of the norm.
         eps: added to the differences; may be traced.
         swap: whether the positive may take the anchor's place.
-        size_average: refused: torch has replaced it by `reduction`.
+        size_average: refused, since torch replaced it by `reduction`.
         reduce: refused, likewise.
         reduction: "none", "mean" or "sum".
 

@@ -120,7 +120,7 @@ def layer_norm(
     in half precision, which is computed in float32.
 
     Raises:
-        TypeError: if a dtype is none of those, or `normalized_shape` is no sequence of ints.
+        TypeError: if a dtype is none of those, or `normalized_shape` is not a sequence of ints.
         ValueError: if a shape does not fit, or `normalized_shape` is empty.
 
     Source: Ba, Kiros and Hinton, 2016; torch.nn.functional.layer_norm.
@@ -178,7 +178,8 @@ def rms_norm(
             number, of float64 for an input of that dtype, else of float32.
 
     Raises:
-        TypeError: if a dtype is no floating point, or `normalized_shape` is no sequence of ints.
+        TypeError: if a dtype is not floating-point, or `normalized_shape` is not a sequence of
+            ints.
         ValueError: if a shape does not fit, or `normalized_shape` is empty.
 
     Source: Zhang and Sennrich, 2019; torch.nn.functional.rms_norm.

@@ -36,7 +36,7 @@ def normalize(
         eps: the least divisor.
 
     Raises:
-        TypeError: if the input is of no floating-point dtype, or p is no number.
+        TypeError: if the input is not floating-point, or p is not a number.
         ValueError: if the input has no such dimension, or one of size 0 for an infinite or negative
             p.
 

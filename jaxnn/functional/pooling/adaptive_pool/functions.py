@@ -66,7 +66,7 @@ def adaptive_avg_pool2d(
         The means, of the input's dtype.
 
     Raises:
-        TypeError: if the input is of no floating-point dtype, or a size is no int.
+        TypeError: if the input is not floating-point, or a size is not an int.
         ValueError: if a size is negative, or the input's shape does not fit.
 
     Source: torch.nn.functional.adaptive_avg_pool2d.
@@ -149,7 +149,7 @@ def adaptive_max_pool2d(
         h * W + w: the first of equals, the last of NaNs.
 
     Raises:
-        TypeError: if the input is of no floating-point dtype, or a size is no int.
+        TypeError: if the input is not floating-point, or a size is not an int.
         ValueError: if a size is negative, or the input's shape does not fit.
 
     Source: torch.nn.functional.adaptive_max_pool2d.
@@ -309,7 +309,7 @@ def check_output_size(n: int, layer: str, output_size: OutputSize) -> tuple[int 
     """Return `output_size` as `n` sizes, of which None keeps the input's.
 
     Raises:
-        TypeError: if a size is no int, or None where torch takes none.
+        TypeError: if a size is not an int, or None where torch takes none.
         ValueError: if a size is negative, or there are not `n`.
     """
     if not isinstance(output_size, Sequence) or isinstance(output_size, str):

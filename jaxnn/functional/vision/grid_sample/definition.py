@@ -64,7 +64,7 @@ def _tap(place: jax.Array, weight: jax.Array, size: int) -> Tap:
 def _placed(
     place: jax.Array, size: int, otherwise: int, padding_mode: str, align_corners: bool
 ) -> jax.Array:
-    """As `_padded`, and `otherwise`, where torch has it, for what is no number."""
+    """As `_padded`, and `otherwise`, where torch has it, for what is not a number."""
     place = _padded(place, size, padding_mode, align_corners)
     if padding_mode == "zeros":
         return place

@@ -133,7 +133,7 @@ def affine_grid(
         align_corners: whether -1 and 1 are the centres of the outer pixels; None means False.
 
     Raises:
-        TypeError: if the dtype is not floating-point, or a size no int.
+        TypeError: if the dtype is not floating-point, or a size is not an int.
         ValueError: if the shape does not fit the size, or a size is not positive.
 
     Source: Jaderberg et al., 2015; torch.nn.functional.affine_grid.
