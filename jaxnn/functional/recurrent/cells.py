@@ -1,190 +1,75 @@
-"""One step of a cell: the public functions."""
+"""The four kinds of cells, with the derivative of the LSTM's that keeps least."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ..._xla import out_of_line
+from .._tanh import accurate_tanh
+from ..activation import relu, sigmoid
 from ..linear import linear
-from .checks import arrays_of, check_state, check_weights, pair
-from .definition import State, Weights
-from .kinds import GRU, LSTM, RNN_RELU, RNN_TANH, Cell
+from .definition import State, Weights, elman, gru, lstm_memory, lstm_output
 
 
-def rnn_tanh_cell(
-    input: Float[Array, "*N input_size"],
-    hx: Float[Array, "*N H"] | None,
-    w_ih: Float[Array, "H input_size"],
-    w_hh: Float[Array, "H H"],
-    b_ih: Float[Array, " H"] | None = None,
-    b_hh: Float[Array, " H"] | None = None,
-) -> Float[Array, "*N H"]:
-    """One step of an Elman cell with tanh.
+class Cell(NamedTuple):
+    """What tells one kind of cell from another.
 
-    h' = tanh(W_ih x + b_ih + W_hh h + b_hh)
-
-    Shapes: input (N, input_size), hx (N, H) -> (N, H); or all without N. Dtypes: floating point,
-    one for all.
-
-    Args:
-        input: x.
-        hx: h, zeros if None.
-        w_ih: W_ih, of shape (H, input_size).
-        w_hh: W_hh, of shape (H, H).
-        b_ih: b_ih, of shape (H,).
-        b_hh: b_hh, of shape (H,).
-
-    Raises:
-        ValueError: if the shapes do not fit.
-        TypeError: if the dtypes differ, or are not floating point.
-
-    Source: Elman, 1990; torch.nn.RNNCell.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> import jaxnn
-        >>> w = jnp.ones((1, 1))
-        >>> jaxnn.functional.rnn_tanh_cell(jnp.ones((1, 1)), jnp.array([[-1.0]]), w, w)
-        Array([[0.]], dtype=float32)
+    Attributes:
+        step: from the input's share of the gates, the state and the weights to the next state,
+            whose first part is the output.
+        gates: how many gates there are, each of hidden_size rows of the weights.
+        states: how many arrays make up the state.
+        additive: whether the state's share of the gates is only added to the input's.
     """
-    state = None if hx is None else (hx,)
-    return _cell("rnn_tanh_cell", RNN_TANH, input, state, (w_ih, w_hh, b_ih, b_hh))[0]
+
+    step: Callable[[Array, State, Weights], State]
+    gates: int
+    states: int
+    additive: bool
 
 
-def rnn_relu_cell(
-    input: Float[Array, "*N input_size"],
-    hx: Float[Array, "*N H"] | None,
-    w_ih: Float[Array, "H input_size"],
-    w_hh: Float[Array, "H H"],
-    b_ih: Float[Array, " H"] | None = None,
-    b_hh: Float[Array, " H"] | None = None,
-) -> Float[Array, "*N H"]:
-    """One step of an Elman cell with relu.
-
-    h' = relu(W_ih x + b_ih + W_hh h + b_hh)
-
-    Arguments, shapes, dtypes and errors: as for `rnn_tanh_cell`.
-
-    Source: torch.nn.RNNCell.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> import jaxnn
-        >>> w = jnp.ones((1, 1))
-        >>> jaxnn.functional.rnn_relu_cell(jnp.ones((1, 1)), jnp.array([[2.0]]), w, w)
-        Array([[3.]], dtype=float32)
-    """
-    state = None if hx is None else (hx,)
-    return _cell("rnn_relu_cell", RNN_RELU, input, state, (w_ih, w_hh, b_ih, b_hh))[0]
+def _lstm_step(gates: Array, state: State, weights: Weights) -> State:
+    h, c = state
+    h, c = _lstm_update(gates + linear(h, weights.hh, weights.b_hh), c)
+    return (h if weights.hr is None else linear(h, weights.hr)), c
 
 
-def gru_cell(
-    input: Float[Array, "*N input_size"],
-    hx: Float[Array, "*N H"] | None,
-    w_ih: Float[Array, "3*H input_size"],
-    w_hh: Float[Array, "3*H H"],
-    b_ih: Float[Array, " 3*H"] | None = None,
-    b_hh: Float[Array, " 3*H"] | None = None,
-) -> Float[Array, "*N H"]:
-    """One step of a gated recurrent unit.
-
-    r = sigmoid(W_ir x + b_ir + W_hr h + b_hr)
-    z = sigmoid(W_iz x + b_iz + W_hz h + b_hz)
-    n = tanh(W_in x + b_in + r * (W_hn h + b_hn))
-    h' = (1 - z) * n + z * h
-
-    Shapes: input (N, input_size), hx (N, H) -> (N, H); or all without N. Dtypes: floating point,
-    one for all.
-
-    Args:
-        input: x.
-        hx: h, zeros if None.
-        w_ih: W_ir, W_iz and W_in, one below the other, of shape (3 H, input_size).
-        w_hh: W_hr, W_hz and W_hn, of shape (3 H, H).
-        b_ih: b_ir, b_iz and b_in, of shape (3 H,).
-        b_hh: b_hr, b_hz and b_hn, of shape (3 H,).
-
-    Raises:
-        ValueError: if the shapes do not fit.
-        TypeError: if the dtypes differ, or are not floating point.
-
-    Source: Cho et al., 2014; torch.nn.GRUCell.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> import jaxnn
-        >>> w = jnp.zeros((3, 1))
-        >>> jaxnn.functional.gru_cell(jnp.ones((1, 1)), jnp.array([[2.0]]), w, w)
-        Array([[1.]], dtype=float32)
-    """
-    state = None if hx is None else (hx,)
-    return _cell("gru_cell", GRU, input, state, (w_ih, w_hh, b_ih, b_hh))[0]
+@jax.custom_jvp
+def _lstm_update(gates: Float[Array, "N 4*H"], c: Float[Array, "N H"]) -> tuple[Array, Array]:
+    i, f, g, o = jnp.split(gates, 4, axis=-1)
+    c = out_of_line(lstm_memory)(i, f, g, c)
+    return out_of_line(lstm_output)(o, c), c
 
 
-def lstm_cell(
-    input: Float[Array, "*N input_size"],
-    hx: tuple[Float[Array, "*N H"], Float[Array, "*N H"]] | None,
-    w_ih: Float[Array, "4*H input_size"],
-    w_hh: Float[Array, "4*H H"],
-    b_ih: Float[Array, " 4*H"] | None = None,
-    b_hh: Float[Array, " 4*H"] | None = None,
-) -> tuple[Float[Array, "*N H"], Float[Array, "*N H"]]:
-    """One step of a long short-term memory.
-
-    i = sigmoid(W_ii x + b_ii + W_hi h + b_hi)
-    f = sigmoid(W_if x + b_if + W_hf h + b_hf)
-    g = tanh(W_ig x + b_ig + W_hg h + b_hg)
-    o = sigmoid(W_io x + b_io + W_ho h + b_ho)
-    c' = f * c + i * g
-    h' = o * tanh(c')
-
-    Shapes: input (N, input_size), h and c (N, H) -> h' and c' (N, H); or all without N.
-
-    Dtypes: floating point, one for all.
-
-    Args:
-        input: x.
-        hx: h and c, zeros if None.
-        w_ih: W_ii, W_if, W_ig and W_io, one below the other, of shape (4 H, input_size).
-        w_hh: W_hi, W_hf, W_hg and W_ho, of shape (4 H, H).
-        b_ih: b_ii, b_if, b_ig and b_io, of shape (4 H,).
-        b_hh: b_hi, b_hf, b_hg and b_ho, of shape (4 H,).
-
-    Raises:
-        ValueError: if the shapes do not fit, or `hx` is not a pair.
-        TypeError: if the dtypes differ, or are not floating point.
-
-    Source: Hochreiter and Schmidhuber, 1997; torch.nn.LSTMCell.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> import jaxnn
-        >>> w, h, c = jnp.zeros((4, 1)), jnp.zeros((1, 1)), jnp.array([[2.0]])
-        >>> _, c = jaxnn.functional.lstm_cell(jnp.ones((1, 1)), (h, c), w, w)
-        >>> c
-        Array([[1.]], dtype=float32)
-    """
-    state = pair(hx, "lstm_cell")
-    h, c = _cell("lstm_cell", LSTM, input, state, (w_ih, w_hh, b_ih, b_hh))
-    return h, c
+@_lstm_update.defjvp
+def _lstm_update_jvp(
+    primals: tuple[Array, Array], tangents: tuple[Array, Array]
+) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+    # Each tangent has one factor, so that a step leaves six arrays for the backward pass, not ten.
+    bounds = (sigmoid, sigmoid, accurate_tanh, sigmoid)
+    (i, d_i), (f, d_f), (g, d_g), (o, d_o) = (
+        _with_slope(bound, gate)
+        for bound, gate in zip(bounds, jnp.split(primals[0], 4, axis=-1), strict=True)
+    )
+    t_i, t_f, t_g, t_o = jnp.split(tangents[0], 4, axis=-1)
+    c = f * primals[1] + i * g
+    bounded, slope = _with_slope(accurate_tanh, c)
+    t_c = f * tangents[1] + (primals[1] * d_f) * t_f + (g * d_i) * t_i + (i * d_g) * t_g
+    return (o * bounded, c), ((bounded * d_o) * t_o + (o * slope) * t_c, t_c)
 
 
-def _cell(name: str, cell: Cell, input: Any, state: Any, given: tuple[Any, ...]) -> State:
-    """Check the arguments of a cell, and take its step."""
-    input, (weights,) = arrays_of(name, input, given)
-    if input.ndim not in (1, 2):
-        raise ValueError(
-            f"{name}: `input` must have shape (N, input_size) or (input_size,), got {input.shape}"
-        )
-    hidden_size = check_weights(name, cell, weights, input.shape[-1])
-    shapes = ((*input.shape[:-1], hidden_size),) * cell.states
-    state = check_state(name, state, shapes, input)
-    return _step(input, state, weights, cell)
+def _with_slope(function: Callable[[Array], Array], x: Array) -> tuple[Array, Array]:
+    """Return the function's value and derivative at each element."""
+    return jax.jvp(function, (x,), (jnp.ones_like(x),))
 
 
-@partial(jax.jit, static_argnums=3, inline=True)
-def _step(input: Array, state: State, weights: Weights, cell: Cell) -> State:
-    return cell.step(linear(input, weights.ih, weights.b_ih), state, weights)
+RNN_TANH = Cell(partial(elman, accurate_tanh), gates=1, states=1, additive=True)
+RNN_RELU = Cell(partial(elman, relu), gates=1, states=1, additive=True)
+LSTM = Cell(_lstm_step, gates=4, states=2, additive=True)
+GRU = Cell(gru, gates=3, states=1, additive=False)

@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Array, Bool
 
 from ..._checks import check_array, check_floating, check_same_dtype, is_readable
+from .cells import Cell
 from .definition import State, Weights
-from .kinds import Cell
 
 
 def pair(hx: Any, name: str) -> tuple[Any, Any] | None:

@@ -11,8 +11,8 @@ from jax import lax
 from jaxtyping import Array, Bool, Float
 
 from ..linear import linear
+from .cells import Cell
 from .definition import State, Weights
-from .kinds import Cell
 
 
 @partial(jax.jit, static_argnums=4, inline=True)

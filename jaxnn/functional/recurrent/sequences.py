@@ -11,8 +11,8 @@ from jaxtyping import Array, Float, Int
 
 from ..._checks import check_int
 from ..dropout import check_probability, dropout
+from .cells import GRU, LSTM, RNN_RELU, RNN_TANH, Cell
 from .checks import arrays_of, check_sequence, check_stack, check_state, grouped, pair, valid_steps
-from .kinds import GRU, LSTM, RNN_RELU, RNN_TANH, Cell
 from .scan import run_layer
 
 
