@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from functools import partial, reduce
 
 import jax
@@ -16,6 +15,7 @@ from jaxtyping import Array, Num
 from ..._checks import check_array, check_int
 from ..._dtypes import accumulation_dtype
 from ..._thresholds import thresholds
+from ..._types import IntOrInts
 from ._windows import Window, check_input, taps_of, window_counts, windows_of
 
 # torch averages int64 alone of the integers, which without 64-bit mode are int32 here.
@@ -24,9 +24,9 @@ _AVERAGED_DTYPES = frozenset(["bfloat16", "float16", "float32", "float64", "int3
 
 def avg_pool1d(
     input: Num[Array, "*N C L"],
-    kernel_size: int | Sequence[int],
-    stride: int | Sequence[int] | None = None,
-    padding: int | Sequence[int] = 0,
+    kernel_size: IntOrInts,
+    stride: IntOrInts | None = None,
+    padding: IntOrInts = 0,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
 ) -> Num[Array, "*N C L_out"]:
@@ -56,9 +56,9 @@ def avg_pool1d(
 
 def avg_pool2d(
     input: Num[Array, "*N C H W"],
-    kernel_size: int | Sequence[int],
-    stride: int | Sequence[int] | None = None,
-    padding: int | Sequence[int] = 0,
+    kernel_size: IntOrInts,
+    stride: IntOrInts | None = None,
+    padding: IntOrInts = 0,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
     divisor_override: int | None = None,
@@ -113,9 +113,9 @@ def avg_pool2d(
 
 def avg_pool3d(
     input: Num[Array, "*N C D H W"],
-    kernel_size: int | Sequence[int],
-    stride: int | Sequence[int] | None = None,
-    padding: int | Sequence[int] = 0,
+    kernel_size: IntOrInts,
+    stride: IntOrInts | None = None,
+    padding: IntOrInts = 0,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
     divisor_override: int | None = None,
@@ -145,9 +145,9 @@ def avg_pool3d(
 def average_windows_of(
     n: int,
     layer: str,
-    kernel_size: int | Sequence[int],
-    stride: int | Sequence[int] | None,
-    padding: int | Sequence[int],
+    kernel_size: IntOrInts,
+    stride: IntOrInts | None,
+    padding: IntOrInts,
     ceil_mode: bool,
     count_include_pad: bool,
     divisor_override: int | None,

@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, Int
 
 from ..._checks import check_array, check_floating, ntuple
 from ..._dtypes import accumulation_dtype, index_dtype
+from ..._types import IntOrInts
 from ._windows import check_rank
 from .max_pool.winners import pick_by_gather
 
@@ -26,8 +27,8 @@ Ratio = float | Sequence[float]
 
 def fractional_max_pool2d(
     input: Float[Array, "*N C H W"],
-    kernel_size: int | Sequence[int],
-    output_size: int | Sequence[int] | None = None,
+    kernel_size: IntOrInts,
+    output_size: IntOrInts | None = None,
     output_ratio: Ratio | None = None,
     return_indices: bool = False,
     _random_samples: Float[Array, "N C 2"] | None = None,
@@ -79,8 +80,8 @@ def fractional_max_pool2d(
 
 def fractional_max_pool3d(
     input: Float[Array, "*N C D H W"],
-    kernel_size: int | Sequence[int],
-    output_size: int | Sequence[int] | None = None,
+    kernel_size: IntOrInts,
+    output_size: IntOrInts | None = None,
     output_ratio: Ratio | None = None,
     return_indices: bool = False,
     _random_samples: Float[Array, "N C 3"] | None = None,
@@ -112,8 +113,8 @@ def fractional_max_pool3d(
 
 def fractional_max_pool2d_with_indices(
     input: Float[Array, "*N C H W"],
-    kernel_size: int | Sequence[int],
-    output_size: int | Sequence[int] | None = None,
+    kernel_size: IntOrInts,
+    output_size: IntOrInts | None = None,
     output_ratio: Ratio | None = None,
     return_indices: bool = False,
     _random_samples: Float[Array, "N C 2"] | None = None,
@@ -140,8 +141,8 @@ def fractional_max_pool2d_with_indices(
 
 def fractional_max_pool3d_with_indices(
     input: Float[Array, "*N C D H W"],
-    kernel_size: int | Sequence[int],
-    output_size: int | Sequence[int] | None = None,
+    kernel_size: IntOrInts,
+    output_size: IntOrInts | None = None,
     output_ratio: Ratio | None = None,
     return_indices: bool = False,
     _random_samples: Float[Array, "N C 3"] | None = None,
@@ -169,8 +170,8 @@ def fractional_max_pool3d_with_indices(
 def fractional_options(
     n: int,
     layer: str,
-    kernel_size: int | Sequence[int],
-    output_size: int | Sequence[int] | None,
+    kernel_size: IntOrInts,
+    output_size: IntOrInts | None,
     output_ratio: Ratio | None,
 ) -> tuple[tuple[int, ...], tuple[int, ...] | None, tuple[float, ...] | None]:
     """Check the options of fractional max pooling over `n` axes, and return them along each axis.
@@ -202,8 +203,8 @@ def fractional_options(
 def _fractional_max_pool_nd(
     n: int,
     input: Array,
-    kernel_size: int | Sequence[int],
-    output_size: int | Sequence[int] | None,
+    kernel_size: IntOrInts,
+    output_size: IntOrInts | None,
     output_ratio: Ratio | None,
     return_indices: bool,
     samples: Array | None,

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Num
 
 from ..._checks import check_array, check_int
 from ..._dtypes import accumulation_dtype
-from ..._types import Scalar
+from ..._types import IntOrInts, Scalar
 from ._windows import Window, check_input, windows_of
 from .average_pool import check_volume, covered, window_sums
 from .max_pool.winners import window_maxima
@@ -25,7 +25,7 @@ def lp_pool1d(
     input: Num[Array, "*N C L"],
     norm_type: Scalar,
     kernel_size: int,
-    stride: int | Sequence[int] | None = None,
+    stride: IntOrInts | None = None,
     ceil_mode: bool = False,
 ) -> Float[Array, "*N C L_out"]:
     """Power mean, times a power of the window's size, over the last axis; see `lp_pool2d`.
@@ -49,8 +49,8 @@ def lp_pool1d(
 def lp_pool2d(
     input: Num[Array, "*N C H W"],
     norm_type: Scalar,
-    kernel_size: int | Sequence[int],
-    stride: int | Sequence[int] | None = None,
+    kernel_size: IntOrInts,
+    stride: IntOrInts | None = None,
     ceil_mode: bool = False,
 ) -> Float[Array, "*N C H_out W_out"]:
     """Power mean, times a power of the window's size, of each window over the last two axes.
@@ -94,8 +94,8 @@ def lp_pool2d(
 def lp_pool3d(
     input: Num[Array, "*N C D H W"],
     norm_type: Scalar,
-    kernel_size: int | Sequence[int],
-    stride: int | Sequence[int] | None = None,
+    kernel_size: IntOrInts,
+    stride: IntOrInts | None = None,
     ceil_mode: bool = False,
 ) -> Float[Array, "*N C D_out H_out W_out"]:
     """Power mean, times a power of the window's size, over the last three axes; see `lp_pool2d`.
@@ -120,8 +120,8 @@ def lp_windows_of(
     n: int,
     layer: str,
     norm_type: Scalar,
-    kernel_size: int | Sequence[int],
-    stride: int | Sequence[int] | None,
+    kernel_size: IntOrInts,
+    stride: IntOrInts | None,
     ceil_mode: bool,
 ) -> tuple[Window, ...]:
     """Check the options of power-average pooling, and return the windows of each axis.
@@ -145,8 +145,8 @@ def _lp_pool_nd(
     n: int,
     input: Array,
     norm_type: Scalar,
-    kernel_size: int | Sequence[int],
-    stride: int | Sequence[int] | None,
+    kernel_size: IntOrInts,
+    stride: IntOrInts | None,
     ceil_mode: bool,
 ) -> Array:
     layer = f"lp_pool{n}d"

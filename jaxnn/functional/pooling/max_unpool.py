@@ -13,15 +13,16 @@ from jaxtyping import Array, Float, Int
 
 from ..._checks import check_array, check_floating, check_int, is_readable, ntuple
 from ..._config import check_indices
+from ..._types import IntOrInts
 from ._windows import check_rank
 
 
 def max_unpool1d(
     input: Float[Array, "*N C L"],
     indices: Int[Array, "*N C L"],
-    kernel_size: int | Sequence[int],
-    stride: int | Sequence[int] | None = None,
-    padding: int | Sequence[int] = 0,
+    kernel_size: IntOrInts,
+    stride: IntOrInts | None = None,
+    padding: IntOrInts = 0,
     output_size: Sequence[int] | None = None,
 ) -> Float[Array, "*N C L_out"]:
     """Put each value at its index along the last axis, and zero elsewhere; see `max_unpool2d`.
@@ -45,9 +46,9 @@ def max_unpool1d(
 def max_unpool2d(
     input: Float[Array, "*N C H W"],
     indices: Int[Array, "*N C H W"],
-    kernel_size: int | Sequence[int],
-    stride: int | Sequence[int] | None = None,
-    padding: int | Sequence[int] = 0,
+    kernel_size: IntOrInts,
+    stride: IntOrInts | None = None,
+    padding: IntOrInts = 0,
     output_size: Sequence[int] | None = None,
 ) -> Float[Array, "*N C H_out W_out"]:
     """Put each value at its index in the plane, and zero elsewhere.
@@ -93,9 +94,9 @@ def max_unpool2d(
 def max_unpool3d(
     input: Float[Array, "*N C D H W"],
     indices: Int[Array, "*N C D H W"],
-    kernel_size: int | Sequence[int],
-    stride: int | Sequence[int] | None = None,
-    padding: int | Sequence[int] = 0,
+    kernel_size: IntOrInts,
+    stride: IntOrInts | None = None,
+    padding: IntOrInts = 0,
     output_size: Sequence[int] | None = None,
 ) -> Float[Array, "*N C D_out H_out W_out"]:
     """Put each value at its index in the volume, and zero elsewhere; see `max_unpool2d`.
@@ -125,9 +126,9 @@ def max_unpool3d(
 def unpool_options(
     n: int,
     layer: str,
-    kernel_size: int | Sequence[int],
-    stride: int | Sequence[int] | None,
-    padding: int | Sequence[int],
+    kernel_size: IntOrInts,
+    stride: IntOrInts | None,
+    padding: IntOrInts,
 ) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
     """Check the options of max unpooling over `n` axes, and return them along each axis.
 
@@ -150,9 +151,9 @@ def _max_unpool_nd(
     n: int,
     input: Array,
     indices: Array,
-    kernel_size: int | Sequence[int],
-    stride: int | Sequence[int] | None,
-    padding: int | Sequence[int],
+    kernel_size: IntOrInts,
+    stride: IntOrInts | None,
+    padding: IntOrInts,
     output_size: Sequence[int] | None,
 ) -> Array:
     layer = f"max_unpool{n}d"

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int
 from ...._checks import check_array, check_floating, check_int
 from ...._dtypes import accumulation_dtype, index_dtype
 from ...._thresholds import thresholds
+from ...._types import IntOrInts
 from .._windows import Window, check_rank
 from ..max_pool.winners import max_with_indices, pick_by_gather
 from .cpu import means_by_sums
@@ -24,7 +25,7 @@ OutputSize = int | Sequence[int | None]
 
 
 def adaptive_avg_pool1d(
-    input: Float[Array, "*N C L"], output_size: int | Sequence[int]
+    input: Float[Array, "*N C L"], output_size: IntOrInts
 ) -> Float[Array, "*N C L_out"]:
     """Mean of each of `output_size` windows that cover the last axis; see `adaptive_avg_pool2d`.
 
@@ -104,7 +105,7 @@ def adaptive_avg_pool3d(
 
 
 def adaptive_max_pool1d(
-    input: Float[Array, "*N C L"], output_size: int | Sequence[int], return_indices: bool = False
+    input: Float[Array, "*N C L"], output_size: IntOrInts, return_indices: bool = False
 ) -> Any:
     """Maximum of each of `output_size` windows that cover the last axis; see `adaptive_max_pool2d`.
 
@@ -190,7 +191,7 @@ def adaptive_max_pool3d(
 
 
 def adaptive_max_pool1d_with_indices(
-    input: Float[Array, "*N C L"], output_size: int | Sequence[int], return_indices: bool = False
+    input: Float[Array, "*N C L"], output_size: IntOrInts, return_indices: bool = False
 ) -> tuple[Float[Array, "*N C L_out"], Int[Array, "*N C L_out"]]:
     """`adaptive_max_pool1d` that returns the indices whatever `return_indices` says, as in torch.
 

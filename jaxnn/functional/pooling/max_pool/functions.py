@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -11,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int, Num
 
 from ...._checks import check_array
+from ...._types import IntOrInts
 from .._windows import Window, check_input, windows_of
 from .winners import max_with_indices, window_maxima
 
@@ -21,10 +21,10 @@ _POOLED_DTYPES = frozenset(
 
 def max_pool1d(
     input: Num[Array, "*N C L"],
-    kernel_size: int | Sequence[int],
-    stride: int | Sequence[int] | None = None,
-    padding: int | Sequence[int] = 0,
-    dilation: int | Sequence[int] = 1,
+    kernel_size: IntOrInts,
+    stride: IntOrInts | None = None,
+    padding: IntOrInts = 0,
+    dilation: IntOrInts = 1,
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Any:
@@ -51,10 +51,10 @@ def max_pool1d(
 
 def max_pool2d(
     input: Num[Array, "*N C H W"],
-    kernel_size: int | Sequence[int],
-    stride: int | Sequence[int] | None = None,
-    padding: int | Sequence[int] = 0,
-    dilation: int | Sequence[int] = 1,
+    kernel_size: IntOrInts,
+    stride: IntOrInts | None = None,
+    padding: IntOrInts = 0,
+    dilation: IntOrInts = 1,
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Any:
@@ -105,10 +105,10 @@ def max_pool2d(
 
 def max_pool3d(
     input: Num[Array, "*N C D H W"],
-    kernel_size: int | Sequence[int],
-    stride: int | Sequence[int] | None = None,
-    padding: int | Sequence[int] = 0,
-    dilation: int | Sequence[int] = 1,
+    kernel_size: IntOrInts,
+    stride: IntOrInts | None = None,
+    padding: IntOrInts = 0,
+    dilation: IntOrInts = 1,
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Any:
@@ -134,10 +134,10 @@ def max_pool3d(
 
 def max_pool1d_with_indices(
     input: Num[Array, "*N C L"],
-    kernel_size: int | Sequence[int],
-    stride: int | Sequence[int] | None = None,
-    padding: int | Sequence[int] = 0,
-    dilation: int | Sequence[int] = 1,
+    kernel_size: IntOrInts,
+    stride: IntOrInts | None = None,
+    padding: IntOrInts = 0,
+    dilation: IntOrInts = 1,
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> tuple[Num[Array, "*N C L_out"], Int[Array, "*N C L_out"]]:
@@ -158,10 +158,10 @@ def max_pool1d_with_indices(
 
 def max_pool2d_with_indices(
     input: Num[Array, "*N C H W"],
-    kernel_size: int | Sequence[int],
-    stride: int | Sequence[int] | None = None,
-    padding: int | Sequence[int] = 0,
-    dilation: int | Sequence[int] = 1,
+    kernel_size: IntOrInts,
+    stride: IntOrInts | None = None,
+    padding: IntOrInts = 0,
+    dilation: IntOrInts = 1,
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> tuple[Num[Array, "*N C H_out W_out"], Int[Array, "*N C H_out W_out"]]:
@@ -182,10 +182,10 @@ def max_pool2d_with_indices(
 
 def max_pool3d_with_indices(
     input: Num[Array, "*N C D H W"],
-    kernel_size: int | Sequence[int],
-    stride: int | Sequence[int] | None = None,
-    padding: int | Sequence[int] = 0,
-    dilation: int | Sequence[int] = 1,
+    kernel_size: IntOrInts,
+    stride: IntOrInts | None = None,
+    padding: IntOrInts = 0,
+    dilation: IntOrInts = 1,
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> tuple[Num[Array, "*N C D_out H_out W_out"], Int[Array, "*N C D_out H_out W_out"]]:
@@ -207,10 +207,10 @@ def max_pool3d_with_indices(
 def _max_pool_nd(
     n: int,
     input: Array,
-    kernel_size: int | Sequence[int],
-    stride: int | Sequence[int] | None,
-    padding: int | Sequence[int],
-    dilation: int | Sequence[int],
+    kernel_size: IntOrInts,
+    stride: IntOrInts | None,
+    padding: IntOrInts,
+    dilation: IntOrInts,
     ceil_mode: bool,
     return_indices: bool,
 ) -> Any:
