@@ -180,6 +180,11 @@ def test_a_definition_knows_no_platform(path: Path) -> None:
     assert not [n for n in imports(path) if starts(n, "jaxnn._xla", *above)]
 
 
+def test_a_formulation_for_a_cpu_stands_beside_a_definition() -> None:
+    for path in (ROOT / "jaxnn/functional").rglob("cpu.py"):
+        assert path.with_name("definition.py").exists(), path
+
+
 def test_a_private_name_stays_in_its_file() -> None:
     for path in files("jaxnn/functional"):
         for node in ast.walk(ast.parse(path.read_text())):
