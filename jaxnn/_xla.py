@@ -50,5 +50,5 @@ def out_of_line(
 
 
 def is_sharded(array: jax.Array) -> bool:
-    """Whether types tell that a dimension is spread over devices, so that it cannot be scanned."""
+    """Whether its type says that a dimension is spread over devices, and so cannot be scanned."""
     return any(axis is not None for axis in jax.typeof(array).sharding.spec)

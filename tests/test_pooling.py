@@ -7,7 +7,9 @@ import pytest
 from jax import export
 
 import jaxnn
-from jaxnn.functional.pooling import max_pool
+from jaxnn.functional.pooling import windows_of
+from jaxnn.functional.pooling.max_pool.definition import select_max
+from jaxnn.functional.pooling.max_pool.winners import pick_by_gather, pick_by_taps
 
 torch = pytest.importorskip("torch")
 F = torch.nn.functional
@@ -198,11 +200,11 @@ def test_transformations(options):
 
 @pytest.mark.parametrize("options", [(3, 2, 1, 1, True), (2, 2, 0, 1, False), (3, 1, 1, 2, False)])
 def test_both_formulations_of_the_derivative_agree(options):
-    windows = max_pool.windows_of(2, "max_pool2d", *options)
+    windows = windows_of(2, "max_pool2d", *options)
     x = jnp.asarray(values((2, 2, 8, 9), "normal"))
-    _, indices = max_pool.select_max(x, windows)
-    got, pullback = jax.vjp(lambda x: max_pool._pick_by_taps(x, indices, windows), x)
-    want, want_pullback = jax.vjp(lambda x: max_pool.pick_by_gather(x, indices, 2), x)
+    _, indices = select_max(x, windows)
+    got, pullback = jax.vjp(lambda x: pick_by_taps(x, indices, windows), x)
+    want, want_pullback = jax.vjp(lambda x: pick_by_gather(x, indices, 2), x)
     np.testing.assert_array_equal(got, want)
     np.testing.assert_allclose(pullback(got)[0], want_pullback(got)[0], rtol=1e-6)
 

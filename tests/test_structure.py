@@ -271,3 +271,20 @@ def test_a_definition_knows_no_platform(path: Path) -> None:
     folder = ".".join(path.relative_to(ROOT).parent.parts)
     above = [f"{folder}.{name}" for name in ("cpu", "functions")]
     assert not [n for n in imports(path) if starts(n, "jaxnn._xla", *above)]
+
+
+def test_a_formulation_for_a_cpu_stands_beside_a_definition() -> None:
+    for path in (ROOT / "jaxnn/functional").rglob("cpu.py"):
+        assert path.with_name("definition.py").exists(), path
+
+
+def test_a_private_name_stays_in_its_file() -> None:
+    for path in files("jaxnn/functional"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom):
+                assert not [a.name for a in node.names if a.name.startswith("_")], path
+
+
+def test_no_file_of_functions_is_long() -> None:
+    for path in files("jaxnn/functional"):
+        assert len(path.read_text().splitlines()) <= 550, path

@@ -1,4 +1,10 @@
-"""The functions of torch.nn.functional, pure, one file a family."""
+"""The functions of torch.nn.functional, pure.
+
+A family is a file, or a folder of files by kind. Where a formula and what makes it fast part, the
+family, or the kind within it, is a folder whose files stand one on the other: definition.py, which
+says what is computed and knows no platform; cpu.py, the formulations for a CPU; and the public
+functions, with their checks, their documentation and the choice of a formulation.
+"""
 
 from .activation import celu as celu
 from .activation import elu as elu

@@ -1,4 +1,4 @@
-"""Division in half precision."""
+"""Division: rounded once, and with a derivative that cancels exactly."""
 
 from __future__ import annotations
 
@@ -20,3 +20,20 @@ def divide(x: jax.Array, divisor: jax.Array) -> jax.Array:
     """
     wide = accumulation_dtype(x.dtype)
     return (x.astype(wide) / divisor.astype(wide)).astype(x.dtype)
+
+
+@jax.custom_jvp
+def quotient(x: jax.Array, divisor: jax.Array) -> jax.Array:
+    """Return x / divisor, of one shape, where the divisor is a norm of x.
+
+    The derivative is that of the rounded quotient, and so exactly 0 for a vector of one element.
+    """
+    return x / divisor
+
+
+@quotient.defjvp
+def _quotient_jvp(
+    primals: tuple[jax.Array, jax.Array], tangents: tuple[jax.Array, jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+    y = quotient(*primals)
+    return y, (tangents[0] - y * tangents[1]) / primals[1]

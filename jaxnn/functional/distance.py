@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Num
 from .._checks import check_array, check_dim, check_floating
 from .._dtypes import accumulation_dtype, promoted_dtype
 from .._types import Scalar
+from ._division import quotient
 from ._gradients import magnitude, straight_through
 from ._vector_norm import vector_norm
 from .activation._elementwise import check_number
@@ -65,22 +66,8 @@ def _cosine(x1: jax.Array, x2: jax.Array, eps: jax.Array, axis: int) -> jax.Arra
         norm = vector_norm(x, 2, axes)
         # The derivative is that of a division by the norm, also where eps is the larger.
         divisor = straight_through(norm, jnp.where(norm < least, least, norm))
-        directions.append(_quotient(x, jnp.broadcast_to(divisor, x.shape)))
+        directions.append(quotient(x, jnp.broadcast_to(divisor, x.shape)))
     return (directions[0] * directions[1]).sum(axes).astype(dtype)
-
-
-@jax.custom_jvp
-def _quotient(x: jax.Array, divisor: jax.Array) -> jax.Array:
-    return x / divisor
-
-
-@_quotient.defjvp
-def _quotient_jvp(
-    primals: tuple[jax.Array, jax.Array], tangents: tuple[jax.Array, jax.Array]
-) -> tuple[jax.Array, jax.Array]:
-    # By the quotient, so that the derivative of a vector of one element cancels exactly.
-    quotient = _quotient(*primals)
-    return quotient, (tangents[0] - quotient * tangents[1]) / primals[1]
 
 
 def pairwise_distance(
@@ -107,7 +94,7 @@ def pairwise_distance(
     Raises:
         ValueError: if the shapes do not broadcast, or a norm of negative or infinite order would
             be of nothing.
-        TypeError: if neither array is of a floating-point dtype, or p is no number.
+        TypeError: if neither array is of a floating-point dtype, or p is not a number.
 
     Source: torch.nn.functional.pairwise_distance.
 
@@ -149,8 +136,8 @@ def pdist(input: Float[Array, "N D"], p: float = 2.0) -> Float[Array, "N*(N-1)/2
         p: the order of the norm, not negative; for 0 the number of elements that differ.
 
     Raises:
-        ValueError: if the input is no matrix, or p is negative.
-        TypeError: if the input is of no floating-point dtype, or p is no number.
+        ValueError: if the input is not a matrix, or p is negative.
+        TypeError: if the input is not floating-point, or p is not a number.
 
     Source: torch.nn.functional.pdist.
 

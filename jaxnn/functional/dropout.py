@@ -44,7 +44,7 @@ def dropout(
 
     Raises:
         ValueError: if p is not between 0 and 1, or `rng` is needed and absent.
-        TypeError: if the input is of no floating-point dtype.
+        TypeError: if the input is not floating-point.
 
     Source: Hinton et al., 2012; torch.nn.functional.dropout.
 
@@ -67,21 +67,13 @@ def dropout1d(
 ) -> Shaped[Array, "..."]:
     """Set each channel to zero with probability `p`, and scale the others by 1 / (1 - p).
 
-    y = x * m / (1 - p), with one m for each channel, drawn from Bernoulli(1 - p)
+    y = x * m / (1 - p), with one m for each channel, drawn from Bernoulli(1 - p); arguments and
+    dtypes are those of `dropout`.
 
-    Shapes: (N, C, L) or (C, L), kept. Dtypes: floating point; any, where nothing is drawn.
-
-    Args:
-        input: the array.
-        p: the probability, which may be traced. 0 gives the input, 1 gives x * 0.
-        training: whether to draw at all; else the input is returned.
-        inplace: accepted, without effect.
-        rng: the key, needed where something is drawn.
+    Shapes: (N, C, L) or (C, L), kept.
 
     Raises:
-        ValueError: if p is not between 0 and 1, the input has neither two nor three
-            dimensions, or `rng` is needed and absent.
-        TypeError: if the input is of no floating-point dtype.
+        TypeError, ValueError: as `dropout`; also if the input has neither two nor three dimensions.
 
     Source: Tompson et al., 2015; torch.nn.functional.dropout1d.
 
@@ -109,27 +101,14 @@ def dropout2d(
     *,
     rng: jax.Array | None = None,
 ) -> Shaped[Array, "..."]:
-    """Set each channel to zero with probability `p`, and scale the others by 1 / (1 - p).
-
-    y = x * m / (1 - p), with one m for each channel, drawn from Bernoulli(1 - p)
+    """Set each channel of images to zero with probability `p`; see `dropout1d`.
 
     As in torch, an input of three dimensions is one of (N, C, L), which warns.
 
     Shapes: (N, C, H, W), kept; with a warning (N, C, ...).
 
-    Dtypes: floating point; any, where nothing is drawn.
-
-    Args:
-        input: the array.
-        p: the probability, which may be traced. 0 gives the input, 1 gives x * 0.
-        training: whether to draw at all; else the input is returned.
-        inplace: accepted, without effect.
-        rng: the key, needed where something is drawn.
-
     Raises:
-        ValueError: if p is not between 0 and 1, the input has less than two dimensions,
-            or `rng` is needed and absent.
-        TypeError: if the input is of no floating-point dtype.
+        TypeError, ValueError: as `dropout`; also if the input has fewer than two dimensions.
 
     Source: Tompson et al., 2015; torch.nn.functional.dropout2d.
 
@@ -158,25 +137,12 @@ def dropout3d(
     *,
     rng: jax.Array | None = None,
 ) -> Shaped[Array, "..."]:
-    """Set each channel to zero with probability `p`, and scale the others by 1 / (1 - p).
-
-    y = x * m / (1 - p), with one m for each channel, drawn from Bernoulli(1 - p)
+    """Set each channel of volumes to zero with probability `p`; see `dropout1d`.
 
     Shapes: (N, C, D, H, W) or (C, D, H, W), kept; with a warning (C, ...).
 
-    Dtypes: floating point; any, where nothing is drawn.
-
-    Args:
-        input: the array.
-        p: the probability, which may be traced. 0 gives the input, 1 gives x * 0.
-        training: whether to draw at all; else the input is returned.
-        inplace: accepted, without effect.
-        rng: the key, needed where something is drawn.
-
     Raises:
-        ValueError: if p is not between 0 and 1, the input has no dimensions, or `rng` is needed
-            and absent.
-        TypeError: if the input is of no floating-point dtype.
+        TypeError, ValueError: as `dropout`; also if the input has no dimensions.
 
     Source: Tompson et al., 2015; torch.nn.functional.dropout3d.
 
@@ -210,18 +176,7 @@ def alpha_dropout(
     y = a * (m * x + (1 - m) * e) + b, with m drawn from Bernoulli(1 - p),
     e = -1.7580993... (where SELU ends), a = 1 / sqrt((1 - p) * (1 + p * e**2)), b = -a * p * e
 
-    Shapes: any, kept. Dtypes: floating point; any, where nothing is drawn.
-
-    Args:
-        input: the array.
-        p: the probability, which may be traced. 0 gives the input, 1 gives x * 0.
-        training: whether to draw at all; else the input is returned.
-        inplace: accepted, without effect.
-        rng: the key, needed where something is drawn.
-
-    Raises:
-        ValueError: if p is not between 0 and 1, or `rng` is needed and absent.
-        TypeError: if the input is of no floating-point dtype.
+    Arguments, shapes, dtypes and errors: as for `dropout`.
 
     Source: Klambauer et al., 2017; torch.nn.functional.alpha_dropout.
 
@@ -244,23 +199,12 @@ def feature_alpha_dropout(
 ) -> Shaped[Array, "..."]:
     """Set each channel to the least value of SELU with probability `p`, keeping mean and variance.
 
-    y = a * (m * x + (1 - m) * e) + b, with one m for each channel, drawn from
-    Bernoulli(1 - p), e = -1.7580993... (where SELU ends),
-    a = 1 / sqrt((1 - p) * (1 + p * e**2)), b = -a * p * e
+    The formula is that of `alpha_dropout`, with one m for each channel.
 
-    Shapes: (N, C, ...), kept. Dtypes: floating point; any, where nothing is drawn.
-
-    Args:
-        input: the array.
-        p: the probability, which may be traced. 0 gives the input, 1 gives x * 0.
-        training: whether to draw at all; else the input is returned.
-        inplace: accepted, without effect.
-        rng: the key, needed where something is drawn.
+    Shapes: (N, C, ...), kept.
 
     Raises:
-        ValueError: if p is not between 0 and 1, the input has less than two dimensions,
-            or `rng` is needed and absent.
-        TypeError: if the input is of no floating-point dtype.
+        TypeError, ValueError: as `dropout`; also if the input has fewer than two dimensions.
 
     Source: Klambauer et al., 2017; torch.nn.functional.feature_alpha_dropout.
 
@@ -275,7 +219,7 @@ def feature_alpha_dropout(
 
 
 def check_probability(p: Any, layer: str) -> None:
-    """Refuse a known `p` that is no probability."""
+    """Refuse a known `p` that is not a probability."""
     if isinstance(p, jax.core.Tracer):
         return
     if isinstance(p, (str, bytes)) or p is None or not 0 <= p <= 1:

@@ -8,7 +8,7 @@ from jax import lax
 
 import jaxnn.functional as F
 from jaxnn.functional.pooling import windows_of
-from jaxnn.functional.pooling.adaptive_pool import adaptive_window
+from jaxnn.functional.pooling.adaptive_pool.definition import adaptive_window
 from jaxnn.functional.pooling.average_pool import window_sums
 
 from . import gradient_where, last_of_equals, mutant, reconfigured

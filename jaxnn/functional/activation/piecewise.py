@@ -24,7 +24,7 @@ from ._elementwise import check_number, elementwise, floating, is_known, real
 
 
 def relu(input: Real[Array, "..."], inplace: bool = False) -> Real[Array, "..."]:
-    """Replace what is negative by zero.
+    """Replace negative values by zero.
 
     relu(x) = max(0, x), with relu(-0.0) = -0.0; its derivative is 1 above zero, 0 elsewhere, and 1
     at NaN.
@@ -141,7 +141,7 @@ def _hardtanh(x: jax.Array, low: jax.Array, high: jax.Array) -> jax.Array:
 def threshold(
     input: Real[Array, "..."], threshold: Scalar, value: Scalar, inplace: bool = False
 ) -> Real[Array, "..."]:
-    """Replace what does not exceed a threshold.
+    """Replace the values that do not exceed a threshold.
 
     threshold(x) = x where x > threshold, else value; NaN stays.
 
@@ -197,7 +197,7 @@ def hardsigmoid(input: Float[Array, "..."], inplace: bool = False) -> Float[Arra
         inplace: accepted, without effect.
 
     Raises:
-        TypeError: if the input is of no floating-point dtype.
+        TypeError: if the input is not floating-point.
 
     Source: torch.nn.functional.hardsigmoid.
 
@@ -233,7 +233,7 @@ def hardswish(input: Float[Array, "..."], inplace: bool = False) -> Float[Array,
         inplace: accepted, without effect.
 
     Raises:
-        TypeError: if the input is of no floating-point dtype.
+        TypeError: if the input is not floating-point.
 
     Source: Howard et al., 2019; torch.nn.functional.hardswish.
 
@@ -257,7 +257,7 @@ def _hardswish(x: jax.Array) -> jax.Array:
 def leaky_relu(
     input: Float[Array, "..."], negative_slope: Scalar = 0.01, inplace: bool = False
 ) -> Float[Array, "..."]:
-    """Scale what is not positive by a small slope.
+    """Scale the values that are not positive by a small slope.
 
     leaky_relu(x) = x where x > 0, else negative_slope * x; at 0 its derivative is negative_slope.
 
@@ -269,7 +269,7 @@ def leaky_relu(
         inplace: accepted, without effect.
 
     Raises:
-        TypeError: if the input is of no floating-point dtype.
+        TypeError: if the input is not floating-point.
 
     Source: Maas et al., 2013; torch.nn.functional.leaky_relu.
 
@@ -296,7 +296,7 @@ _leaky_relu = elementwise(_sloped)
 def prelu(
     input: Float[Array, "N C *spatial"], weight: Float[Array, "#C"]
 ) -> Float[Array, "N C *spatial"]:
-    """Scale what is negative by a learnt slope: one for all, or one a channel.
+    """Scale negative values by a learnt slope, one for all channels or one for each.
 
     prelu(x) = x where x > 0, else weight * x
 
@@ -304,8 +304,8 @@ def prelu(
     dimension has a single channel. weight (C), (1) or ().
 
     Raises:
-        TypeError: if the dtypes differ, or are no floating-point dtype.
-        ValueError: if the weight has neither one element nor one a channel.
+        TypeError: if the dtypes differ, or are not floating-point.
+        ValueError: if the weight has neither one element nor one for each channel.
 
     Source: torch.nn.functional.prelu.
 
@@ -346,7 +346,7 @@ def rrelu(
     *,
     rng: jax.Array | None = None,
 ) -> Float[Array, "..."]:
-    """Scale what is not positive by a slope: a random one for each element in training.
+    """Scale the values that are not positive by a slope, in training a random one for each.
 
     rrelu(x) = x where x > 0, else a * x, with a drawn from U(lower, upper) in training, and
     a = (lower + upper) / 2 else. The derivative uses the slope that was drawn.
@@ -362,7 +362,7 @@ def rrelu(
         rng: the key, needed in training.
 
     Raises:
-        TypeError: if the input is of no floating-point dtype.
+        TypeError: if the input is not floating-point.
         ValueError: if lower exceeds upper, one of them is not finite, or `rng` is absent.
 
     Source: Xu et al., 2015; torch.nn.functional.rrelu.
@@ -402,7 +402,7 @@ def _rrelu(input: jax.Array, lower: Any, upper: Any, rng: jax.Array) -> jax.Arra
 
 
 def hardshrink(input: Float[Array, "..."], lambd: Scalar = 0.5) -> Float[Array, "..."]:
-    """Set what is near zero to zero.
+    """Set values near zero to zero.
 
     hardshrink(x) = 0 where -lambd <= x <= lambd, else x; so is its derivative, 0 or 1.
 
@@ -413,7 +413,7 @@ def hardshrink(input: Float[Array, "..."], lambd: Scalar = 0.5) -> Float[Array, 
         lambd: how near; may be traced. A negative one changes nothing.
 
     Raises:
-        TypeError: if the input is of no floating-point dtype.
+        TypeError: if the input is not floating-point.
 
     Source: torch.nn.functional.hardshrink.
 
@@ -435,7 +435,7 @@ def _hardshrink(input: jax.Array, lambd: Any) -> jax.Array:
 
 
 def softshrink(input: Float[Array, "..."], lambd: Scalar = 0.5) -> Float[Array, "..."]:
-    """Move towards zero, and stop there.
+    """Move each value towards zero, and no further.
 
     softshrink(x) = x - lambd where x > lambd, x + lambd where x < -lambd, else 0; its derivative is
     1, 1, and 0 from -lambd to lambd.
@@ -447,7 +447,7 @@ def softshrink(input: Float[Array, "..."], lambd: Scalar = 0.5) -> Float[Array, 
         lambd: how far; may be traced.
 
     Raises:
-        TypeError: if the input is of no floating-point dtype.
+        TypeError: if the input is not floating-point.
         ValueError: if lambd is negative, or beyond what the dtype holds.
 
     Source: torch.nn.functional.softshrink.

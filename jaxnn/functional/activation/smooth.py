@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Inexact, Num
 from ..._checks import check_array, check_dim, check_floating
 from ..._dtypes import accumulation_dtype
 from ..._types import Scalar
+from .._logarithm import log_one_plus_exp
 from .._tanh import steep_tanh
 from ._elementwise import check_number, elementwise, floating, inexact, is_known
 
@@ -21,7 +22,7 @@ from ._elementwise import check_number, elementwise, floating, inexact, is_known
 def elu(
     input: Float[Array, "..."], alpha: Scalar = 1.0, inplace: bool = False
 ) -> Float[Array, "..."]:
-    """Bend what is negative to an exponential that ends at -alpha.
+    """Replace negative values by an exponential that tends to -alpha.
 
     elu(x) = x where x > 0, else alpha * (exp(x) - 1); at 0 its derivative is alpha.
 
@@ -33,7 +34,7 @@ def elu(
         inplace: accepted, without effect.
 
     Raises:
-        TypeError: if the input is of no floating-point dtype.
+        TypeError: if the input is not floating-point.
 
     Source: Clevert et al., 2016; torch.nn.functional.elu.
 
@@ -67,7 +68,7 @@ def _elu(x: jax.Array, alpha: jax.Array, scale: jax.Array, input_scale: jax.Arra
 def celu(
     input: Float[Array, "..."], alpha: Scalar = 1.0, inplace: bool = False
 ) -> Float[Array, "..."]:
-    """Bend what is negative to an exponential, with a continuous derivative.
+    """Replace negative values by an exponential, with a continuous derivative.
 
     celu(x) = max(0, x) + min(0, alpha * (exp(x / alpha) - 1))
 
@@ -75,11 +76,11 @@ def celu(
 
     Args:
         input: the array.
-        alpha: where the exponential ends, negated; may be traced.
+        alpha: what the exponential tends to, negated; may be traced.
         inplace: accepted, without effect.
 
     Raises:
-        TypeError: if the input is of no floating-point dtype.
+        TypeError: if the input is not floating-point.
         ValueError: if alpha is 0.
 
     Source: Barron, 2017; torch.nn.functional.celu.
@@ -98,7 +99,7 @@ def celu(
 
 
 def selu(input: Float[Array, "..."], inplace: bool = False) -> Float[Array, "..."]:
-    """Bend and scale, so that activations keep zero mean and unit variance.
+    """The scaled `elu` with which activations keep zero mean and unit variance.
 
     selu(x) = scale * x where x > 0, else scale * alpha * (exp(x) - 1), with alpha = 1.6732632...
     and scale = 1.0507009...; at 0 its derivative is scale * alpha.
@@ -110,7 +111,7 @@ def selu(input: Float[Array, "..."], inplace: bool = False) -> Float[Array, "...
         inplace: accepted, without effect.
 
     Raises:
-        TypeError: if the input is of no floating-point dtype.
+        TypeError: if the input is not floating-point.
 
     Source: Klambauer et al., 2017; torch.nn.functional.selu.
 
@@ -140,7 +141,7 @@ def gelu(input: Float[Array, "..."], approximate: str = "none") -> Float[Array, 
         approximate: "none", or "tanh" for the approximation.
 
     Raises:
-        TypeError: if the input is of no floating-point dtype.
+        TypeError: if the input is not floating-point.
         ValueError: if `approximate` is neither.
 
     Source: Hendrycks and Gimpel, 2016; torch.nn.functional.gelu.
@@ -187,7 +188,7 @@ def sigmoid(input: Num[Array, "..."]) -> Inexact[Array, "..."]:
         input: the array.
 
     Raises:
-        TypeError: if the input is no array.
+        TypeError: if the input is not an array.
 
     Source: torch.nn.functional.sigmoid.
 
@@ -214,7 +215,7 @@ def logsigmoid(input: Float[Array, "..."]) -> Float[Array, "..."]:
         input: the array.
 
     Raises:
-        TypeError: if the input is of no floating-point dtype.
+        TypeError: if the input is not floating-point.
 
     Source: torch.nn.functional.logsigmoid.
 
@@ -227,17 +228,9 @@ def logsigmoid(input: Float[Array, "..."]) -> Float[Array, "..."]:
     return _logsigmoid(floating(input, "logsigmoid"))
 
 
-@jax.custom_jvp
-def _log_one_plus_exp(x: jax.Array) -> jax.Array:
-    return jnp.maximum(x, jnp.zeros_like(x)) + jnp.log1p(jnp.exp(-jnp.abs(x)))
-
-
-_log_one_plus_exp.defjvps(lambda d_x, _, x: d_x * lax.logistic(x))
-
-
 @elementwise
 def _logsigmoid(x: jax.Array) -> jax.Array:
-    return 0 - _log_one_plus_exp(-x)
+    return 0 - log_one_plus_exp(-x)
 
 
 def softplus(
@@ -255,7 +248,7 @@ def softplus(
         threshold: where the identity begins; may be traced.
 
     Raises:
-        TypeError: if the input is of no floating-point dtype.
+        TypeError: if the input is not floating-point.
 
     Source: torch.nn.functional.softplus.
 
@@ -275,7 +268,7 @@ def _softplus(x: jax.Array, beta: jax.Array, threshold: jax.Array) -> jax.Array:
     linear = x * beta > threshold
     # The inner selection keeps an infinity out of the gradient of beta.
     inner = jnp.where(linear, jnp.zeros_like(x), x)
-    return jnp.where(linear, x, _log_one_plus_exp(inner * beta) / beta)
+    return jnp.where(linear, x, log_one_plus_exp(inner * beta) / beta)
 
 
 def mish(input: Float[Array, "..."], inplace: bool = False) -> Float[Array, "..."]:
@@ -290,7 +283,7 @@ def mish(input: Float[Array, "..."], inplace: bool = False) -> Float[Array, "...
         inplace: accepted, without effect.
 
     Raises:
-        TypeError: if the input is of no floating-point dtype.
+        TypeError: if the input is not floating-point.
 
     Source: Misra, 2019; torch.nn.functional.mish.
 
@@ -344,7 +337,7 @@ def silu(input: Inexact[Array, "..."], inplace: bool = False) -> Inexact[Array, 
         inplace: accepted, without effect.
 
     Raises:
-        TypeError: if the input is of no floating-point or complex dtype.
+        TypeError: if the input is neither floating-point nor complex.
 
     Source: Elfwing et al., 2017; torch.nn.functional.silu.
 
@@ -408,7 +401,7 @@ def tanh(input: Num[Array, "..."]) -> Inexact[Array, "..."]:
         input: the array.
 
     Raises:
-        TypeError: if the input is no array.
+        TypeError: if the input is not an array.
 
     Source: torch.nn.functional.tanh.
 
@@ -482,7 +475,7 @@ def glu(input: Float[Array, "..."], dim: int = -1) -> Float[Array, "..."]:
         dim: the dimension that is halved.
 
     Raises:
-        TypeError: if the input is of no floating-point dtype.
+        TypeError: if the input is not floating-point.
         ValueError: if the input has no such dimension, or its size is odd.
 
     Source: Dauphin et al., 2016; torch.nn.functional.glu.

@@ -37,7 +37,7 @@ def softmax(
         dtype: what the input is converted to first.
 
     Raises:
-        TypeError: if the input (as converted) is of no floating-point dtype.
+        TypeError: if the input (as converted) is not floating-point.
         ValueError: if the input has no such dimension.
 
     Source: torch.nn.functional.softmax.
@@ -110,7 +110,7 @@ def log_softmax(
         dtype: what the input is converted to first.
 
     Raises:
-        TypeError: if the input (as converted) is of no floating-point dtype.
+        TypeError: if the input (as converted) is not floating-point.
         ValueError: if the input has no such dimension.
 
     Source: torch.nn.functional.log_softmax.
@@ -167,7 +167,7 @@ def softmin(
         dtype: what the input is converted to, once it is negated.
 
     Raises:
-        TypeError: if the input (as converted) is of no floating-point dtype.
+        TypeError: if the input (as converted) is not floating-point.
         ValueError: if the input has no such dimension.
 
     Source: torch.nn.functional.softmin.
@@ -210,7 +210,7 @@ def gumbel_softmax(
         rng: the key, always needed.
 
     Raises:
-        TypeError: if the logits are of no floating-point dtype.
+        TypeError: if the logits are not floating-point.
         ValueError: if they have no such dimension, a hard draw has no categories, or there is no
             `rng`.
 

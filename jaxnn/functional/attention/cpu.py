@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from ..._thresholds import thresholds
-from .definition import bias_of, causal, exponentials_of
+from .definition import bias_of, causal, change_of_weights, exponentials_of
 
 
 def in_chunks(
@@ -116,6 +116,5 @@ def _derivative_at_once(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> 
         scores, d_scores = scores + bias.swapaxes(-1, -2), d_scores + d_bias.swapaxes(-1, -2)
     exponentials, total = exponentials_of(scores, -2)
     weights = exponentials / total
-    # From the weights themselves, so that a query of one key has no gradient, to the last bit.
-    change = weights * (d_scores - (weights * d_scores).sum(-2, keepdims=True))
+    change = change_of_weights(weights, d_scores, -2)
     return change.swapaxes(-1, -2) @ value + weights.swapaxes(-1, -2) @ d_value

@@ -60,9 +60,16 @@ def _weights(scores: jax.Array) -> jax.Array:
 def _weights_jvp(
     primals: tuple[jax.Array], tangents: tuple[jax.Array]
 ) -> tuple[jax.Array, jax.Array]:
-    # From the weights themselves, so that a row of one key has no gradient, to the last bit.
-    weights, (tangent,) = _weights(*primals), tangents
-    return weights, weights * (tangent - (weights * tangent).sum(-1, keepdims=True))
+    weights = _weights(*primals)
+    return weights, change_of_weights(weights, tangents[0], -1)
+
+
+def change_of_weights(weights: jax.Array, d_scores: jax.Array, axis: int) -> jax.Array:
+    """Return the derivative of a softmax, linear in `d_scores`.
+
+    From the weights themselves, so that a row of one key has no gradient, to the last bit.
+    """
+    return weights * (d_scores - (weights * d_scores).sum(axis, keepdims=True))
 
 
 def exponentials_of(scores: jax.Array, axis: int) -> tuple[jax.Array, jax.Array]:

@@ -86,16 +86,16 @@ def multi_head_attention_forward(
         k_proj_weight: W_k.
         v_proj_weight: W_v.
         static_k: keys of the heads that take the place of the projected ones.
-        static_v: values that do.
+        static_v: values of the heads, likewise.
         average_attn_weights: whether the mean of the heads' weights is returned.
         is_causal: a promise that attn_mask is the causal mask, which must be there. Without
-            `need_weights` and key_padding_mask, the mask is then not looked at.
+            `need_weights` and key_padding_mask, the mask itself is then ignored.
         rng: the key of dropout.
         batch_first: whether the batch is the first dimension; not in torch's function.
 
     Raises:
         ValueError: if shapes or options do not fit, or `rng` is needed and absent.
-        TypeError: if the dtypes differ, or a mask's is no mask's.
+        TypeError: if the dtypes differ, or a mask has another than those above.
 
     Source: Vaswani et al., 2017; torch.nn.functional.multi_head_attention_forward.
 

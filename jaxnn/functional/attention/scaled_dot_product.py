@@ -63,7 +63,8 @@ def scaled_dot_product_attention(
     Raises:
         ValueError: if the shapes do not fit, is_causal is given with a mask, dropout_p is no
             probability or needs `rng`, or `implementation` is unknown.
-        TypeError: if the dtypes differ or are no floating point, or the mask's is no mask's.
+        TypeError: if the dtypes differ or are not floating-point, or the mask has another than
+            those above.
 
     Source: Vaswani et al., 2017; torch.nn.functional.scaled_dot_product_attention.
 

@@ -65,14 +65,14 @@ def conv2d(
         input: the images.
         weight: the kernels.
         bias: what is added to each output channel.
-        stride: the step of the window, one number or one a dimension.
+        stride: the step of the window, one number, or one for each dimension.
         padding: the zeros on both sides, likewise; or "valid" for none, or "same" for as many as
-            keep the size, of which the odd one stands at the end.
+            keep the size, with the odd one at the end.
         dilation: the step between the kernel's taps.
         groups: into how many groups the channels are divided.
 
     Raises:
-        TypeError: if the dtypes differ, or are bool, or an option is no int.
+        TypeError: if the dtypes differ, or are bool, or an option is not an int.
         ValueError: if an option is out of bounds, a shape does not fit, or the kernel exceeds the
             padded input.
 
@@ -173,14 +173,15 @@ def conv_transpose2d(
         input: the images.
         weight: the kernels.
         bias: what is added to each output channel.
-        stride: the step between the places of the input's elements, one number or one a dimension.
+        stride: the step between the places of the input's elements, one number, or one for each
+            dimension.
         padding: how much is cut off on both sides of the output, likewise.
         output_padding: how much longer the output is at its end, likewise.
         groups: into how many groups the channels are divided.
         dilation: the step between the kernel's taps, likewise.
 
     Raises:
-        TypeError: if the dtypes differ, or are bool, or an option is no int.
+        TypeError: if the dtypes differ, or are bool, or an option is not an int.
         ValueError: if an option is out of bounds, a shape does not fit, `output_padding` is
             neither smaller than the stride nor than the dilation, or nothing is left.
 
@@ -250,7 +251,7 @@ def conv_tbc(
         pad: the steps of zeros before and after; a negative number crops.
 
     Raises:
-        TypeError: if the dtypes differ, or are bool, or `pad` is no int.
+        TypeError: if the dtypes differ, or are bool, or `pad` is not an int.
         ValueError: if a shape does not fit, or the kernel exceeds the input by more than a step.
 
     Source: torch.nn.functional.conv_tbc.

@@ -111,7 +111,7 @@ def target_weights(
 ) -> tuple[Int[Array, "..."], Float[Array, "..."], Any]:
     """Return targets that are classes, the weight of each, and where the loss counts.
 
-    An ignored target has weight 0 and class 0; one that is no class has weight NaN.
+    An ignored target has weight 0 and class 0; one that is not a class has weight NaN.
     """
     counts = target != ignore
     is_class = (target >= 0) & (target < classes)

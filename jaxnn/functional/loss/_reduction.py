@@ -15,6 +15,9 @@ from jaxtyping import Array, Float, Num
 from ..._checks import check_array
 from ..._dtypes import accumulation_dtype, promoted_dtype
 
+# A loss: of the shape of its elements, or of none where it is reduced.
+Reduced = Float[Array, "..."]
+
 
 def check_reduction(reduction: Any, layer: str, *legacy: Any, also: tuple[str, ...] = ()) -> None:
     """Refuse what is no reduction, and the options that torch has replaced by it.

@@ -23,7 +23,7 @@ def target_log_probability(
     clusters: Sequence[Cluster],
     cutoffs: tuple[int, ...],
 ) -> Float[Array, "N"]:
-    """Return the logarithm of each target's probability, NaN where it is no class.
+    """Return the logarithm of each target's probability, NaN where it is not a class.
 
     Every cluster is computed for every row, since the shapes may not depend on the targets.
 

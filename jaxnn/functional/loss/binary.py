@@ -11,16 +11,15 @@ from jaxtyping import Array, Float
 
 from ..._checks import check_array, check_floating, check_same_dtype, is_readable
 from ..._config import check_indices
-from ..activation.smooth import _log_one_plus_exp as log_one_plus_exp
+from .._logarithm import log_one_plus_exp
 from ._reduction import (
+    Reduced,
     broadcast,
     check_reduction,
     check_same_shape,
     elementwise_loss,
     numbers,
 )
-
-Reduced = Float[Array, "..."]
 
 
 def binary_cross_entropy(
@@ -37,20 +36,20 @@ def binary_cross_entropy(
     below -100. The derivative, (input - target) / (input (1 - input)), has a divisor of at least
     1e-12.
 
-    Shapes: input and target of one shape, which the loss has, or none if it is reduced; weight
+    Shapes: input and target of one shape, which the loss has, or () if it is reduced; weight
     broadcasts to it. Half precision is computed in float32 and rounded once.
 
     Args:
         input: the predicted probabilities.
         target: the true ones.
         weight: a factor for each element.
-        size_average: refused: torch has replaced it by `reduction`.
+        size_average: refused, since torch replaced it by `reduction`.
         reduce: refused, likewise.
         reduction: "none", "mean" or "sum".
 
     Raises:
-        ValueError: if the shapes do not fit, a concrete input or target is no probability, or the
-            reduction is none of the three.
+        ValueError: if the shapes do not fit, a concrete input or target is not a probability, or
+            the reduction is none of the three.
         TypeError: if the arrays are not of one floating-point dtype.
 
     Source: torch.nn.functional.binary_cross_entropy.
@@ -153,21 +152,21 @@ def binary_cross_entropy_with_logits(
 
     loss = -weight * (pos_weight * target * log(p) + (1 - target) * log(1 - p)), p = sigmoid(input)
 
-    Shapes: input and target of one shape, which the loss has, or none if it is reduced; weight and
+    Shapes: input and target of one shape, which the loss has, or () if it is reduced; weight and
     pos_weight broadcast to it. Half precision is computed in float32 and rounded once.
 
     Args:
         input: the logits.
         target: the true probabilities.
         weight: a factor for each element.
-        size_average: refused: torch has replaced it by `reduction`.
+        size_average: refused, since torch replaced it by `reduction`.
         reduce: refused, likewise.
         reduction: "none", "mean" or "sum".
         pos_weight: a factor for the part of yes, often one for each class.
 
     Raises:
         ValueError: if the shapes do not fit, or the reduction is none of the three.
-        TypeError: if input or target is of no floating-point dtype.
+        TypeError: if input or target is not floating-point.
 
     Source: torch.nn.functional.binary_cross_entropy_with_logits.
 

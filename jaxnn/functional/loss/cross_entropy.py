@@ -36,21 +36,21 @@ def nll_loss(
     all are.
 
     Shapes: input (N, C, *positions) or (C), target (N, *positions) or (); the loss has the target's
-    shape, or none if it is reduced. Half precision is computed in float32 and rounded once.
+    shape, or () if it is reduced. Half precision is computed in float32 and rounded once.
 
     Args:
         input: the logarithms of the probabilities.
         target: the true classes.
         weight: a factor for each class.
-        size_average: refused: torch has replaced it by `reduction`.
+        size_average: refused, since torch replaced it by `reduction`.
         ignore_index: the target that does not count.
         reduce: refused, like size_average.
         reduction: "none", "mean" or "sum".
 
     Raises:
-        IndexError: if a concrete target is no class; under `jax.jit` its loss is NaN.
+        IndexError: if a concrete target is not a class; under `jax.jit` its loss is NaN.
         ValueError: if the shapes do not fit, or the reduction is none of the three.
-        TypeError: if the targets are no integers, or input and weight not of one floating dtype.
+        TypeError: if the targets are not integers, or input and weight not of one floating dtype.
 
     Source: torch.nn.functional.nll_loss.
 
@@ -102,14 +102,14 @@ def cross_entropy(
     loss_n = -sum_c w_c ((1 - s) q[n, c] + s / C) log p[n, c], and its mean is over all n.
 
     Shapes: input (N, C, *positions) or (C), target (N, *positions) or (), or of the input's shape;
-    the loss has the shape of a target of classes, or none if it is reduced. Half precision is
+    the loss has the shape of a target of classes, or () if it is reduced. Half precision is
     computed in float32 and rounded once.
 
     Args:
         input: the logits.
         target: the true classes, or probabilities of all classes.
         weight: a factor for each class.
-        size_average: refused: torch has replaced it by `reduction`.
+        size_average: refused, since torch replaced it by `reduction`.
         ignore_index: the target that does not count, among classes.
         reduce: refused, like size_average.
         reduction: "none", "mean" or "sum".
@@ -117,10 +117,10 @@ def cross_entropy(
             traced. What is negative counts as 0.
 
     Raises:
-        IndexError: if a concrete target is no class; under `jax.jit` its loss is NaN.
+        IndexError: if a concrete target is not a class; under `jax.jit` its loss is NaN.
         ValueError: if the shapes do not fit, label_smoothing exceeds 1, ignore_index is given
             for probabilities, or the reduction is none of the three.
-        TypeError: if classes are no integers, probabilities no floats, or the input and the weight
+        TypeError: if classes are not integers, probabilities no floats, or the input and the weight
             of classes not of one floating dtype.
 
     Source: torch.nn.functional.cross_entropy.
@@ -286,7 +286,7 @@ def linear_cross_entropy(
             effect.
 
     Raises:
-        IndexError: if a concrete target is no class; under `jax.jit` its loss is NaN.
+        IndexError: if a concrete target is not a class; under `jax.jit` its loss is NaN.
         ValueError: if the shapes do not fit, there are positions without a batch, ignore_index is
             given for probabilities, or as for `cross_entropy`.
         TypeError: if the dtypes of input, weights and bias differ.

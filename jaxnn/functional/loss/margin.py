@@ -12,10 +12,11 @@ from jaxtyping import Array, Float, Int, Num
 from ..._checks import check_array, check_floating
 from ..._dtypes import accumulation_dtype, promoted_dtype
 from ..._types import Scalar
+from .._logarithm import log_one_plus_exp
 from ..activation._elementwise import check_number
-from ..activation.smooth import _log_one_plus_exp as log_one_plus_exp
 from ._classes import check_targets, check_weight, pick
 from ._reduction import (
+    Reduced,
     broadcast,
     check_reduction,
     check_same_rank,
@@ -24,8 +25,6 @@ from ._reduction import (
     positive_part,
     reduced,
 )
-
-Reduced = Float[Array, "..."]
 
 
 def hinge_embedding_loss(
@@ -41,20 +40,20 @@ def hinge_embedding_loss(
     loss = input where target = 1, max(0, margin - input) where target = -1, the sum of both
     elsewhere.
 
-    Shapes: input and target broadcast to one shape, which the loss has, or none if it is reduced.
+    Shapes: input and target broadcast to one shape, which the loss has, or () if it is reduced.
     Half precision is computed in float32 and rounded once.
 
     Args:
         input: the distances.
         target: 1 for like pairs, -1 for unlike ones.
         margin: the least distance of unlike pairs; may be traced.
-        size_average: refused: torch has replaced it by `reduction`.
+        size_average: refused, since torch replaced it by `reduction`.
         reduce: refused, likewise.
         reduction: "none", "mean" or "sum".
 
     Raises:
         ValueError: if the shapes do not broadcast, or the reduction is none of the three.
-        TypeError: if the input is of no floating-point dtype.
+        TypeError: if the input is not floating-point.
 
     Source: Hadsell et al., 2006; torch.nn.functional.hinge_embedding_loss.
 
@@ -94,14 +93,14 @@ def margin_ranking_loss(
     loss = max(0, -target * (input1 - input2) + margin), with derivative 1 where that is 0
 
     Shapes: three arrays with as many dimensions, which broadcast to one shape; the loss has it, or
-    none if it is reduced. Half precision is computed in float32 and rounded once.
+    () if it is reduced. Half precision is computed in float32 and rounded once.
 
     Args:
         input1: the scores of the first of each pair.
         input2: those of the second.
         target: 1 where the first should be ranked higher, -1 where the second should.
         margin: by how much; may be traced.
-        size_average: refused: torch has replaced it by `reduction`.
+        size_average: refused, since torch replaced it by `reduction`.
         reduce: refused, likewise.
         reduction: "none", "mean" or "sum".
 
@@ -144,19 +143,19 @@ def soft_margin_loss(
 
     loss = log(1 + exp(-target * input)), without overflow
 
-    Shapes: the target broadcasts to the input's shape, which the loss has, or none if it is
-    reduced. Half precision is computed in float32 and rounded once.
+    Shapes: the target broadcasts to the input's shape, which the loss has, or () if it is reduced.
+    Half precision is computed in float32 and rounded once.
 
     Args:
         input: the scores.
         target: 1 or -1.
-        size_average: refused: torch has replaced it by `reduction`.
+        size_average: refused, since torch replaced it by `reduction`.
         reduce: refused, likewise.
         reduction: "none", "mean" or "sum".
 
     Raises:
         ValueError: if the shapes do not fit, or the reduction is none of the three.
-        TypeError: if the input is of no floating-point dtype, or the target bool.
+        TypeError: if the input is not floating-point, or the target bool.
 
     Source: torch.nn.functional.soft_margin_loss.
 
@@ -201,20 +200,20 @@ def multilabel_soft_margin_loss(
 
     loss_n = -mean_c(weight_c (target log(p) + (1 - target) log(1 - p))), p = sigmoid(input)
 
-    Shapes: (*N, C), (*N, C) -> (*N), or none if it is reduced; input, target and weight broadcast.
+    Shapes: (*N, C), (*N, C) -> (*N), or () if it is reduced; input, target and weight broadcast.
     Half precision is computed in float32 and rounded once.
 
     Args:
         input: the logits.
         target: 1 where a class holds, 0 where not.
         weight: a factor for each class, or for each element.
-        size_average: refused: torch has replaced it by `reduction`.
+        size_average: refused, since torch replaced it by `reduction`.
         reduce: refused, likewise.
         reduction: "none", "mean" or "sum".
 
     Raises:
         ValueError: if the shapes do not fit, or the reduction is none of the three.
-        TypeError: if the input is of no floating-point dtype, or the target bool.
+        TypeError: if the input is not floating-point, or the target bool.
 
     Source: torch.nn.functional.multilabel_soft_margin_loss.
 
@@ -267,15 +266,15 @@ def multi_margin_loss(
         p: the power, 1 or 2.
         margin: by how much; may be traced.
         weight: a factor for each class.
-        size_average: refused: torch has replaced it by `reduction`.
+        size_average: refused, since torch replaced it by `reduction`.
         reduce: refused, likewise.
         reduction: "none", "mean" or "sum".
 
     Raises:
-        IndexError: if a concrete target is no class; under `jax.jit` its loss is NaN.
+        IndexError: if a concrete target is not a class; under `jax.jit` its loss is NaN.
         ValueError: if the shapes do not fit, there are no classes, p is neither 1 nor 2, or the
             reduction is none of the three.
-        TypeError: if the targets are no integers, or input and weight not of one floating dtype.
+        TypeError: if the targets are not integers, or input and weight not of one floating dtype.
 
     Source: Crammer and Singer, 2001; torch.nn.functional.multi_margin_loss.
 
@@ -359,7 +358,7 @@ def multilabel_margin_loss(
     Args:
         input: the scores.
         target: the classes that hold, filled up with -1.
-        size_average: refused: torch has replaced it by `reduction`.
+        size_average: refused, since torch replaced it by `reduction`.
         reduce: refused, likewise.
         reduction: "none", "mean" or "sum".
 
@@ -367,7 +366,7 @@ def multilabel_margin_loss(
         IndexError: if a concrete target is neither a class nor -1; under `jax.jit` its loss is NaN.
         ValueError: if the shapes do not fit, there are no classes, or the reduction is none of the
             three.
-        TypeError: if the targets are no integers, or the input is of no floating-point dtype.
+        TypeError: if the targets are not integers, or the input is not floating-point.
 
     Source: torch.nn.functional.multilabel_margin_loss.
 
@@ -432,7 +431,7 @@ def cosine_embedding_loss(
         input2: the second vectors x2.
         target: 1 for like pairs, -1 for unlike ones.
         margin: the largest cosine of unlike pairs; may be traced.
-        size_average: refused: torch has replaced it by `reduction`.
+        size_average: refused, since torch replaced it by `reduction`.
         reduce: refused, likewise.
         reduction: "none", "mean" or "sum".
 

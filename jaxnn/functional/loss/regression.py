@@ -17,6 +17,7 @@ from ..._types import Scalar
 from .._gradients import magnitude, straight_through
 from ..activation._elementwise import check_number, is_known
 from ._reduction import (
+    Reduced,
     broadcast,
     broadcast_pair,
     check_reduction,
@@ -24,8 +25,6 @@ from ._reduction import (
     elementwise_loss,
     numbers,
 )
-
-Reduced = Float[Array, "..."]
 
 
 def mse_loss(
@@ -41,12 +40,12 @@ def mse_loss(
     loss = weight * (input - target)^2; its mean is divided by the sum of the weights.
 
     Shapes: input and target broadcast to one shape, with a warning where they differ; the loss has
-    that shape, or none if it is reduced. Half precision is computed in float32 and rounded once.
+    that shape, or () if it is reduced. Half precision is computed in float32 and rounded once.
 
     Args:
         input: the prediction.
         target: the truth.
-        size_average: refused: torch has replaced it by `reduction`.
+        size_average: refused, since torch replaced it by `reduction`.
         reduce: refused, likewise.
         reduction: "none", "mean" or "sum".
         weight: a factor for each element, of the input's shape.
@@ -85,20 +84,7 @@ def l1_loss(
     loss = weight * |input - target|, with derivative 0 where both are equal; its mean is divided by
     the sum of the weights.
 
-    Shapes: input and target broadcast to one shape, with a warning where they differ; the loss has
-    that shape, or none if it is reduced. Half precision is computed in float32 and rounded once.
-
-    Args:
-        input: the prediction.
-        target: the truth.
-        size_average: refused: torch has replaced it by `reduction`.
-        reduce: refused, likewise.
-        reduction: "none", "mean" or "sum".
-        weight: a factor for each element, of the input's shape.
-
-    Raises:
-        ValueError: if the shapes do not fit, or the reduction is none of the three.
-        TypeError: if neither array is of a floating-point dtype.
+    Arguments, shapes, dtypes and errors: as for `mse_loss`.
 
     Source: torch.nn.functional.l1_loss.
 
@@ -162,7 +148,7 @@ def huber_loss(
     loss = weight * (e^2 / 2 where |e| < delta, else delta * (|e| - delta / 2)), e = input - target
 
     Shapes: input and target broadcast to one shape, with a warning where they differ; the loss has
-    that shape, or none if it is reduced. Half precision is computed in float32 and rounded once.
+    that shape, or () if it is reduced. Half precision is computed in float32 and rounded once.
 
     Args:
         input: the prediction.
@@ -227,12 +213,12 @@ def smooth_l1_loss(
     loss = e^2 / (2 beta) where |e| < beta, else |e| - beta / 2, e = input - target
 
     Shapes: input and target broadcast to one shape, with a warning where they differ; the loss has
-    that shape, or none if it is reduced. Half precision is computed in float32 and rounded once.
+    that shape, or () if it is reduced. Half precision is computed in float32 and rounded once.
 
     Args:
         input: the prediction.
         target: the truth.
-        size_average: refused: torch has replaced it by `reduction`.
+        size_average: refused, since torch replaced it by `reduction`.
         reduce: refused, likewise.
         reduction: "none", "mean" or "sum".
         beta: where the absolute error begins, 0 for everywhere; may be traced.
@@ -293,20 +279,20 @@ def kl_div(
     Only "batchmean", the sum divided by the size of dimension 0, is the divergence's mean over a
     batch: "mean" divides by the number of elements.
 
-    Shapes: input and target broadcast to one shape; the loss has that shape, or none if it is
+    Shapes: input and target broadcast to one shape; the loss has that shape, or () if it is
     reduced. Half precision is computed in float32 and rounded once.
 
     Args:
         input: the logarithm of the prediction.
         target: the true distribution, or its logarithm.
-        size_average: refused: torch has replaced it by `reduction`.
+        size_average: refused, since torch replaced it by `reduction`.
         reduce: refused, likewise.
         reduction: "none", "mean", "sum" or "batchmean".
         log_target: whether the target is a logarithm.
 
     Raises:
         ValueError: if the shapes do not broadcast, or the reduction is none of the four.
-        TypeError: if input or target is of no floating-point dtype.
+        TypeError: if input or target is not floating-point.
 
     Source: Kullback and Leibler, 1951; torch.nn.functional.kl_div.
 
@@ -361,7 +347,7 @@ def poisson_nll_loss(
     with `full`, plus Stirling's approximation of log(target!), for targets above 1:
     target * log(target) - target + log(2 pi target) / 2
 
-    Shapes: input and target broadcast to one shape; the loss has that shape, or none if it is
+    Shapes: input and target broadcast to one shape; the loss has that shape, or () if it is
     reduced. Half precision is computed in float32 and rounded once.
 
     Args:
@@ -369,7 +355,7 @@ def poisson_nll_loss(
         target: the counts.
         log_input: whether the input is a logarithm.
         full: whether the constant term is added.
-        size_average: refused: torch has replaced it by `reduction`.
+        size_average: refused, since torch replaced it by `reduction`.
         eps: added to a rate before its logarithm is taken; may be traced.
         reduce: refused, like size_average.
         reduction: "none", "mean" or "sum".
@@ -418,7 +404,7 @@ def gaussian_nll_loss(
     loss = (log(v) + (input - target)^2 / v) / 2, plus log(2 pi) / 2 with `full`, where
     v = max(var, eps), whose derivative is 1 also where eps is the larger.
 
-    Shapes: input and target broadcast to one shape, which the loss has, or none if it is reduced;
+    Shapes: input and target broadcast to one shape, which the loss has, or () if it is reduced;
     var has the input's shape, or that without the last dimension, or with one dimension of 1.
 
     Args:

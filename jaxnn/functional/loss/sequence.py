@@ -53,11 +53,11 @@ def ctc_loss(
         zero_infinity: whether an infinite loss and its gradient are 0.
 
     Raises:
-        IndexError: if a concrete target is no class; under `jax.jit` its loss is NaN.
+        IndexError: if a concrete target is not a class; under `jax.jit` its loss is NaN.
         ValueError: if the shapes do not fit, there is nothing, a concrete length is out of range
-            (under `jax.jit` the loss is NaN), blank is no class, or the reduction is none of the
+            (under `jax.jit` the loss is NaN), blank is not a class, or the reduction is none of the
             three.
-        TypeError: if log_probs is of no floating-point dtype, or targets or lengths are no ints.
+        TypeError: if log_probs is not floating-point, or targets or lengths are not integers.
 
     Source: Graves et al., 2006; torch.nn.functional.ctc_loss.
 

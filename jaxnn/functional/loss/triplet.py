@@ -8,13 +8,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Num
+from jaxtyping import Array, Num
 
 from ..._dtypes import accumulation_dtype, promoted_dtype
 from ..._types import Scalar
 from ..activation._elementwise import check_number, is_known
 from ..distance import pairwise_distance, real_order
 from ._reduction import (
+    Reduced,
     broadcast,
     check_reduction,
     check_same_rank,
@@ -22,8 +23,6 @@ from ._reduction import (
     numbers,
     positive_part,
 )
-
-Reduced = Float[Array, "..."]
 
 
 def triplet_margin_loss(
@@ -54,7 +53,7 @@ def triplet_margin_loss(
         p: the order of the norm.
         eps: added to the differences; may be traced.
         swap: whether the positive may take the anchor's place.
-        size_average: refused: torch has replaced it by `reduction`.
+        size_average: refused, since torch replaced it by `reduction`.
         reduce: refused, likewise.
         reduction: "none", "mean" or "sum".
 

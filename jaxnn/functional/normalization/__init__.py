@@ -1,4 +1,8 @@
-"""Normalisation: by statistics of a batch, of a sample, of neighbouring channels, of a vector."""
+"""Normalisation: by statistics of a batch, of a sample, of neighbouring channels, of a vector.
+
+definition.py says what statistics are and what is done with them; own_statistics.py has the
+derivative through them; cpu.py has layer normalisation of many rows.
+"""
 
 from .batch import batch_norm as batch_norm
 from .batch import batch_norm_with_stats as batch_norm_with_stats

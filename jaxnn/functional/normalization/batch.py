@@ -9,13 +9,8 @@ from jaxtyping import Array, Float
 from ..._checks import check_array, check_floating, check_parameters
 from ..._dtypes import accumulation_dtype
 from ..._types import AxisName, Scalar
-from ._statistics import (
-    Statistics,
-    count_of,
-    normalize_by,
-    normalize_by_own_statistics,
-    updated,
-)
+from .definition import Statistics, count_of, normalize_by, updated
+from .own_statistics import normalize_by_own_statistics
 
 
 def batch_norm(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,15 +15,10 @@ from ..._checks import check_array, check_floating, check_int, check_parameters
 from ..._dtypes import accumulation_dtype
 from ..._thresholds import thresholds
 from ..._types import Scalar
-from ..._xla import is_sharded, out_of_line
-from ._statistics import (
-    Statistics,
-    along,
-    centre,
-    change_of_statistics,
-    normalize_by_own_statistics,
-    statistics_of,
-)
+from ..._xla import is_sharded
+from .cpu import normalize_many_rows
+from .definition import over_last
+from .own_statistics import normalize_rows, standardize
 
 
 def group_norm(
@@ -76,7 +70,7 @@ def group_norm(
             "group_norm: a group of a single value cannot be normalised, got input of shape "
             f"{input.shape} for {groups} groups; use fewer groups"
         )
-    vectors = _parameters(input, weight, bias, (channels,), "group_norm")
+    vectors = _checked_parameters(input, weight, bias, (channels,), "group_norm")
     return _group_norm(input, groups, *vectors, jnp.asarray(eps, accumulation_dtype(input.dtype)))
 
 
@@ -90,7 +84,7 @@ def _group_norm(
 ) -> jax.Array:
     batch, channels, *spatial = input.shape
     size = channels // groups * math.prod(spatial)
-    y = _standardize(input.reshape(batch * groups, size), eps).reshape(input.shape)
+    y = standardize(input.reshape(batch * groups, size), eps).reshape(input.shape)
     if weight is not None:
         y = y * _along_each(weight, y)
     if bias is not None:
@@ -126,7 +120,7 @@ def layer_norm(
     in half precision, which is computed in float32.
 
     Raises:
-        TypeError: if a dtype is none of those, or `normalized_shape` is no sequence of ints.
+        TypeError: if a dtype is none of those, or `normalized_shape` is not a sequence of ints.
         ValueError: if a shape does not fit, or `normalized_shape` is empty.
 
     Source: Ba, Kiros and Hinton, 2016; torch.nn.functional.layer_norm.
@@ -139,7 +133,7 @@ def layer_norm(
     """
     input = check_array(input, "input", "layer_norm")
     shape = _check_normalized_shape(input, normalized_shape, "layer_norm")
-    vectors = _parameters(input, weight, bias, shape, "layer_norm")
+    vectors = _checked_parameters(input, weight, bias, shape, "layer_norm")
     eps = jnp.asarray(eps, accumulation_dtype(input.dtype))
     return _layer_norm(input, len(shape), *vectors, eps)
 
@@ -157,78 +151,8 @@ def _layer_norm(
     weight, bias = (vector if vector is None else vector.reshape(size) for vector in (weight, bias))
     is_static = isinstance(rows.size, int) and not is_sharded(rows)
     are_many = is_static and rows.size >= thresholds().layer_norm_elements
-    normalize = _normalize_many_rows if are_many else _normalize_rows
+    normalize = normalize_many_rows if are_many else normalize_rows
     return normalize(rows, weight, bias, eps).reshape(input.shape)
-
-
-@jax.custom_jvp
-def _normalize_many_rows(
-    rows: jax.Array, weight: jax.Array | None, bias: jax.Array | None, eps: jax.Array
-) -> jax.Array:
-    """As `_normalize_rows`, with a derivative in whose transpose the sums stand apart on a CPU.
-
-    XLA hands sums over so many elements to a library there, together with all that is made of them,
-    and writes out each vector as a matrix for it: forward and backward took 2 to 5 times as long.
-    """
-    return _normalize_rows(rows, weight, bias, eps)
-
-
-@_normalize_many_rows.defjvp
-def _normalize_many_rows_jvp(
-    primals: tuple[Any, ...], tangents: tuple[Any, ...]
-) -> tuple[jax.Array, jax.Array]:
-    # Checkpointed, so that the choice of the platform is part of the backward pass and no input to
-    # it, and so that nothing is kept beside the rows.
-    derivative = jax.checkpoint(_derivative_of_rows, prevent_cse=False)
-    return _normalize_many_rows(*primals), derivative(primals, tangents)
-
-
-def _derivative_of_rows(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> jax.Array:
-    """The derivative of the output, linear in the tangents."""
-    (rows, weight, _, eps), (d_rows, d_weight, d_bias, d_eps) = primals, tangents
-    dtype, size = eps.dtype, rows.shape[1]
-    weight = jnp.ones(size, dtype) if weight is None else weight.astype(dtype)
-    d_weight, d_bias = (
-        jnp.zeros(size, dtype) if vector is None else vector.astype(dtype)
-        for vector in (d_weight, d_bias)
-    )
-    statistics = statistics_of(rows, 0, dtype, ())
-    variance = statistics.var + eps
-    inverse = lax.rsqrt(variance)
-    scaled = d_rows.astype(dtype) * along(inverse, rows, 0)
-    constant, slope = change_of_statistics(
-        scaled, inverse, d_eps, centre(rows, 0, statistics), variance, 0, jnp.asarray(size, dtype)
-    )
-
-    # Checkpointed as well, so that what the sums are of is made where they are.
-    @partial(jax.checkpoint, prevent_cse=False)
-    def through_statistics(rows: jax.Array, *vectors: jax.Array) -> jax.Array:
-        *moments, weight, constant, slope = vectors
-        centred = centre(rows, 0, Statistics(*moments))
-        changes = along(constant, centred, 0) + centred * along(slope, centred, 0)
-        return -_over_last(weight, centred) * changes
-
-    @partial(jax.checkpoint, prevent_cse=False)
-    def through_parameters(rows: jax.Array, *vectors: jax.Array) -> jax.Array:
-        *moments, inverse, d_weight, d_bias = vectors
-        standardized = centre(rows, 0, Statistics(*moments)) * along(inverse, rows, 0)
-        return standardized * _over_last(d_weight, rows) + _over_last(d_bias, rows)
-
-    d_output = scaled * _over_last(weight, scaled)
-    d_output += out_of_line(through_statistics)(rows, *statistics, weight, constant, slope)
-    d_output += out_of_line(through_parameters)(rows, *statistics, inverse, d_weight, d_bias)
-    return d_output.astype(rows.dtype)
-
-
-def _normalize_rows(
-    rows: jax.Array, weight: jax.Array | None, bias: jax.Array | None, eps: jax.Array
-) -> jax.Array:
-    y = _standardize(rows, eps)
-    if weight is not None:
-        y = y * _over_last(weight, y)
-    if bias is not None:
-        y = y + _over_last(bias, y)
-    return y.astype(rows.dtype)
 
 
 def rms_norm(
@@ -254,7 +178,8 @@ def rms_norm(
             number, of float64 for an input of that dtype, else of float32.
 
     Raises:
-        TypeError: if a dtype is no floating point, or `normalized_shape` is no sequence of ints.
+        TypeError: if a dtype is not floating-point, or `normalized_shape` is not a sequence of
+            ints.
         ValueError: if a shape does not fit, or `normalized_shape` is empty.
 
     Source: Zhang and Sennrich, 2019; torch.nn.functional.rms_norm.
@@ -286,29 +211,18 @@ def _rms_norm(input: jax.Array, count: int, weight: jax.Array | None, eps: jax.A
     last = tuple(range(x.ndim - count, x.ndim))
     y = x * lax.rsqrt((x * x).mean(last, keepdims=True) + eps)
     if weight is not None:
-        y = y * _over_last(weight, y)
+        y = y * over_last(weight, y)
     return y.astype(input.dtype)
 
 
-def _standardize(rows: jax.Array, eps: jax.Array) -> jax.Array:
-    """Give each row mean 0 and variance 1, in the precision of eps."""
-    ones, zeros = jnp.ones(rows.shape[0], eps.dtype), jnp.zeros(rows.shape[0], eps.dtype)
-    output, _ = normalize_by_own_statistics(rows.astype(eps.dtype), ones, zeros, eps, 0)
-    return output
-
-
-def _over_last(vector: jax.Array, like: jax.Array) -> jax.Array:
-    dims = range(like.ndim - vector.ndim, like.ndim)
-    return lax.broadcast_in_dim(vector.astype(like.dtype), like.shape, tuple(dims))
-
-
-def _parameters(
+def _checked_parameters(
     input: jax.Array,
     weight: jax.Array | None,
     bias: jax.Array | None,
     shape: tuple[int, ...],
     layer: str,
 ) -> tuple[jax.Array | None, jax.Array | None]:
+    """Return weight and bias as arrays, refusing what does not fit the input."""
     given = {
         name: check_array(array, name, layer)
         for name, array in {"weight": weight, "bias": bias}.items()

@@ -32,7 +32,7 @@ def local_response_norm(
     Dtypes: any floating point. Half precision is computed in float32.
 
     Raises:
-        TypeError: if the input is of no floating-point dtype.
+        TypeError: if the input is not floating-point.
         ValueError: if it has fewer than three dimensions, or `size` is not positive.
 
     Source: Krizhevsky, Sutskever and Hinton, 2012; torch.nn.functional.local_response_norm.
@@ -89,7 +89,7 @@ def cross_map_lrn2d(
     Dtypes: any floating point. Half precision is computed in float32.
 
     Raises:
-        TypeError: if the input is of no floating-point dtype.
+        TypeError: if the input is not floating-point.
         ValueError: if it has not four dimensions or no channel, or `size` is not positive; and,
             where it is differentiated, if `size` is 1.
 

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 from ..._checks import check_array, check_dim, check_floating
 from ..._dtypes import accumulation_dtype
 from ..._types import Scalar
+from .._division import quotient
 from .._vector_norm import vector_norm
 
 
@@ -35,7 +36,7 @@ def normalize(
         eps: the least divisor.
 
     Raises:
-        TypeError: if the input is of no floating-point dtype, or p is no number.
+        TypeError: if the input is not floating-point, or p is not a number.
         ValueError: if the input has no such dimension, or one of size 0 for an infinite or negative
             p.
 
@@ -73,19 +74,5 @@ def _normalize(input: jax.Array, p: float, axes: tuple[int, ...], eps: jax.Array
     # In half precision XLA would multiply by the reciprocal, which may be infinite, and the
     # derivative would be a difference of rounded products.
     wide = accumulation_dtype(input.dtype)
-    y = _quotient(input.astype(wide), jnp.broadcast_to(divisor.astype(wide), input.shape))
+    y = quotient(input.astype(wide), jnp.broadcast_to(divisor.astype(wide), input.shape))
     return y.astype(input.dtype)
-
-
-@jax.custom_jvp
-def _quotient(x: jax.Array, divisor: jax.Array) -> jax.Array:
-    return x / divisor
-
-
-@_quotient.defjvp
-def _quotient_jvp(
-    primals: tuple[jax.Array, jax.Array], tangents: tuple[jax.Array, jax.Array]
-) -> tuple[jax.Array, jax.Array]:
-    """Of the rounded quotient, so that both terms cancel exactly where x is its own norm."""
-    quotient = _quotient(*primals)
-    return quotient, tangents[0] / primals[1] - quotient * (tangents[1] / primals[1])

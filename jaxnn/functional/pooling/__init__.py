@@ -1,4 +1,7 @@
-"""Pooling, one file a kind; each an N-d core, and thin 1d, 2d and 3d functions over it."""
+"""Pooling: an N-d core for each kind, and thin 1d, 2d and 3d functions over it.
+
+The full account is at the function of two dimensions; the others say what differs.
+"""
 
 from ._windows import windows_of as windows_of
 from .adaptive_pool import adaptive_avg_pool1d as adaptive_avg_pool1d

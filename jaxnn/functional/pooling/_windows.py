@@ -15,6 +15,7 @@ from jax import lax
 from jaxtyping import Array, Num
 
 from ..._checks import ntuple
+from ..._types import IntOrInts
 from .._taps import read_taps
 
 
@@ -47,10 +48,10 @@ class Window(NamedTuple):
 def windows_of(
     n: int,
     layer: str,
-    kernel_size: int | Sequence[int],
-    stride: int | Sequence[int] | None,
-    padding: int | Sequence[int],
-    dilation: int | Sequence[int],
+    kernel_size: IntOrInts,
+    stride: IntOrInts | None,
+    padding: IntOrInts,
+    dilation: IntOrInts,
     ceil_mode: bool,
 ) -> tuple[Window, ...]:
     """Check the options of a pooling layer over `n` axes, and return the windows of each axis.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from functools import partial, reduce
 
 import jax
@@ -16,6 +15,7 @@ from jaxtyping import Array, Num
 from ..._checks import check_array, check_int
 from ..._dtypes import accumulation_dtype
 from ..._thresholds import thresholds
+from ..._types import IntOrInts
 from ._windows import Window, check_input, taps_of, window_counts, windows_of
 
 # torch averages int64 alone of the integers, which without 64-bit mode are int32 here.
@@ -24,39 +24,20 @@ _AVERAGED_DTYPES = frozenset(["bfloat16", "float16", "float32", "float64", "int3
 
 def avg_pool1d(
     input: Num[Array, "*N C L"],
-    kernel_size: int | Sequence[int],
-    stride: int | Sequence[int] | None = None,
-    padding: int | Sequence[int] = 0,
+    kernel_size: IntOrInts,
+    stride: IntOrInts | None = None,
+    padding: IntOrInts = 0,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
 ) -> Num[Array, "*N C L_out"]:
-    """Mean of each window over the last axis, padded with zeros.
+    """Mean of each window over the last axis, padded with zeros; see `avg_pool2d`.
 
-    Formula:
-        out[n, c, o] = (sum over j < kernel_size of input[n, c, o * stride - padding + j]) / count
+    There is no `divisor_override`.
 
-    where count is how many of the window's positions lie between -padding and L + padding, or,
-    without `count_include_pad`, between 0 and L. A ragged last window counts what it has.
-
-    Shapes: (N, C, L) -> (N, C, L_out), or (C, L) -> (C, L_out), with L_out =
-    floor((L + 2 * padding - kernel_size) / stride) + 1. With `ceil_mode` it is the ceiling, less
-    one where the last window would start at or beyond L + padding.
-
-    Args:
-        input: floating-point, or int32 and int64, whose means are rounded towards zero. Half
-            precision is summed in float32.
-        kernel_size: positions in a window.
-        stride: step from window to window, None for `kernel_size`.
-        padding: zeros added on both sides, at most half of `kernel_size`.
-        ceil_mode: whether a last window may be ragged.
-        count_include_pad: whether padding counts.
-
-    Returns:
-        The means, of the input's dtype.
+    Shapes: (N, C, L) -> (N, C, L_out), or (C, L) -> (C, L_out).
 
     Raises:
-        TypeError: if the input's dtype cannot be averaged, or an option is not of its type.
-        ValueError: if an option is out of range, or the input's shape does not fit.
+        TypeError, ValueError: as `avg_pool2d`.
 
     Source: torch.nn.functional.avg_pool1d.
 
@@ -75,9 +56,9 @@ def avg_pool1d(
 
 def avg_pool2d(
     input: Num[Array, "*N C H W"],
-    kernel_size: int | Sequence[int],
-    stride: int | Sequence[int] | None = None,
-    padding: int | Sequence[int] = 0,
+    kernel_size: IntOrInts,
+    stride: IntOrInts | None = None,
+    padding: IntOrInts = 0,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
     divisor_override: int | None = None,
@@ -88,16 +69,18 @@ def avg_pool2d(
         out[n, c, y, x] = (sum over i < kH, j < kW of
             input[n, c, y * sH - pH + i, x * sW - pW + j]) / count
 
-    where count is `divisor_override`, or else the product over both axes of the counts of
-    `avg_pool1d`.
+    where count is `divisor_override`, or else how many of the window's positions lie in the padded
+    input, or, without `count_include_pad`, in the input itself. A ragged last window counts what it
+    has.
 
-    Shapes: (N, C, H, W) -> (N, C, H_out, W_out), or the same without N; each size as in
-    `avg_pool1d`.
+    Shapes: (N, C, H, W) -> (N, C, H_out, W_out), or the same without N, with H_out =
+    floor((H + 2 * padding - kernel_size) / stride) + 1. With `ceil_mode` it is the ceiling, less
+    one where the last window would start at or beyond H + padding.
 
     Args:
         input: floating-point, or int32 and int64, whose means are rounded towards zero. Half
             precision is summed in float32.
-        kernel_size: positions in a window; this and the next two, one number or (height, width).
+        kernel_size: positions in a window; this and the next two, one number or one for each axis.
         stride: step from window to window, None for `kernel_size`.
         padding: zeros added on both sides, at most half of `kernel_size`.
         ceil_mode: whether a last window may be ragged.
@@ -130,42 +113,19 @@ def avg_pool2d(
 
 def avg_pool3d(
     input: Num[Array, "*N C D H W"],
-    kernel_size: int | Sequence[int],
-    stride: int | Sequence[int] | None = None,
-    padding: int | Sequence[int] = 0,
+    kernel_size: IntOrInts,
+    stride: IntOrInts | None = None,
+    padding: IntOrInts = 0,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
     divisor_override: int | None = None,
 ) -> Num[Array, "*N C D_out H_out W_out"]:
-    """Mean of each window over the last three axes, padded with zeros.
+    """Mean of each window over the last three axes, padded with zeros; see `avg_pool2d`.
 
-    Formula:
-        out[n, c, z, y, x] = (sum over h < kD, i < kH, j < kW of
-            input[n, c, z * sD - pD + h, y * sH - pH + i, x * sW - pW + j]) / count
-
-    where count is `divisor_override`, or else the product over the axes of the counts of
-    `avg_pool1d`.
-
-    Shapes: (N, C, D, H, W) -> (N, C, D_out, H_out, W_out), or the same without N; each size as in
-    `avg_pool1d`.
-
-    Args:
-        input: floating-point, or int32 and int64, whose means are rounded towards zero. Half
-            precision is summed in float32.
-        kernel_size: positions in a window; this and the next two, one number or (depth, height,
-            width).
-        stride: step from window to window, None for `kernel_size`.
-        padding: zeros added on both sides, at most half of `kernel_size`.
-        ceil_mode: whether a last window may be ragged.
-        count_include_pad: whether padding counts.
-        divisor_override: what every sum is divided by, not 0.
-
-    Returns:
-        The means, of the input's dtype.
+    Shapes: (N, C, D, H, W) -> (N, C, D_out, H_out, W_out), or the same without N.
 
     Raises:
-        TypeError: if the input's dtype cannot be averaged, or an option is not of its type.
-        ValueError: if an option is out of range, or the input's shape does not fit.
+        TypeError, ValueError: as `avg_pool2d`; also if a window is larger than the input.
 
     Source: torch.nn.functional.avg_pool3d.
 
@@ -185,9 +145,9 @@ def avg_pool3d(
 def average_windows_of(
     n: int,
     layer: str,
-    kernel_size: int | Sequence[int],
-    stride: int | Sequence[int] | None,
-    padding: int | Sequence[int],
+    kernel_size: IntOrInts,
+    stride: IntOrInts | None,
+    padding: IntOrInts,
     ceil_mode: bool,
     count_include_pad: bool,
     divisor_override: int | None,

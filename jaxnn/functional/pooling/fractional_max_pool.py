@@ -18,16 +18,17 @@ from jaxtyping import Array, Float, Int
 
 from ..._checks import check_array, check_floating, ntuple
 from ..._dtypes import accumulation_dtype, index_dtype
+from ..._types import IntOrInts
 from ._windows import check_rank
-from .max_pool import pick_by_gather
+from .max_pool.winners import pick_by_gather
 
 Ratio = float | Sequence[float]
 
 
 def fractional_max_pool2d(
     input: Float[Array, "*N C H W"],
-    kernel_size: int | Sequence[int],
-    output_size: int | Sequence[int] | None = None,
+    kernel_size: IntOrInts,
+    output_size: IntOrInts | None = None,
     output_ratio: Ratio | None = None,
     return_indices: bool = False,
     _random_samples: Float[Array, "N C 2"] | None = None,
@@ -79,8 +80,8 @@ def fractional_max_pool2d(
 
 def fractional_max_pool3d(
     input: Float[Array, "*N C D H W"],
-    kernel_size: int | Sequence[int],
-    output_size: int | Sequence[int] | None = None,
+    kernel_size: IntOrInts,
+    output_size: IntOrInts | None = None,
     output_ratio: Ratio | None = None,
     return_indices: bool = False,
     _random_samples: Float[Array, "N C 3"] | None = None,
@@ -89,32 +90,13 @@ def fractional_max_pool3d(
 ) -> Any:
     """Maximum of each window over the last three axes, the windows at pseudo-random steps.
 
-    Formula:
-        out[n, c, z, y, x] = max over h < kD, i < kH, j < kW of
-            input[n, c, a(z) + h, b(y) + i, e(x) + j]
-
-    with a, b and e as in `fractional_max_pool2d`, for u = _random_samples[n, c, 0], [n, c, 1] and
-    [n, c, 2] in this order.
+    See `fractional_max_pool2d`. The numbers u of depth, height and width are _random_samples[n, c]
+    in this order; positions are (d * H + h) * W + w.
 
     Shapes: (N, C, D, H, W) -> (N, C, D_out, H_out, W_out), or the same without N.
 
-    Args:
-        input: floating-point.
-        kernel_size: positions in a window; one number or (depth, height, width).
-        output_size: D_out, H_out and W_out, or one number for all.
-        output_ratio: where there is no `output_size`: its ratios to D, H and W, rounded down.
-        return_indices: whether to return the maxima's positions too.
-        _random_samples: the numbers u, from 0 up to but without 1, of the input's dtype; at least N
-            (without a batch, 1) rows of them.
-        rng: the key from which they are drawn where they are not given.
-
-    Returns:
-        The maxima; with `return_indices` a pair of them and their positions (d * H + h) * W + w:
-        the first of equals, the last of NaNs.
-
     Raises:
-        TypeError: if a dtype or an option is not of its type.
-        ValueError: if an option is out of range, a shape does not fit, or `rng` is needed.
+        TypeError, ValueError: as `fractional_max_pool2d`.
 
     Source: Graham, 2014; torch.nn.functional.fractional_max_pool3d.
 
@@ -131,8 +113,8 @@ def fractional_max_pool3d(
 
 def fractional_max_pool2d_with_indices(
     input: Float[Array, "*N C H W"],
-    kernel_size: int | Sequence[int],
-    output_size: int | Sequence[int] | None = None,
+    kernel_size: IntOrInts,
+    output_size: IntOrInts | None = None,
     output_ratio: Ratio | None = None,
     return_indices: bool = False,
     _random_samples: Float[Array, "N C 2"] | None = None,
@@ -159,8 +141,8 @@ def fractional_max_pool2d_with_indices(
 
 def fractional_max_pool3d_with_indices(
     input: Float[Array, "*N C D H W"],
-    kernel_size: int | Sequence[int],
-    output_size: int | Sequence[int] | None = None,
+    kernel_size: IntOrInts,
+    output_size: IntOrInts | None = None,
     output_ratio: Ratio | None = None,
     return_indices: bool = False,
     _random_samples: Float[Array, "N C 3"] | None = None,
@@ -188,8 +170,8 @@ def fractional_max_pool3d_with_indices(
 def fractional_options(
     n: int,
     layer: str,
-    kernel_size: int | Sequence[int],
-    output_size: int | Sequence[int] | None,
+    kernel_size: IntOrInts,
+    output_size: IntOrInts | None,
     output_ratio: Ratio | None,
 ) -> tuple[tuple[int, ...], tuple[int, ...] | None, tuple[float, ...] | None]:
     """Check the options of fractional max pooling over `n` axes, and return them along each axis.
@@ -221,8 +203,8 @@ def fractional_options(
 def _fractional_max_pool_nd(
     n: int,
     input: Array,
-    kernel_size: int | Sequence[int],
-    output_size: int | Sequence[int] | None,
+    kernel_size: IntOrInts,
+    output_size: IntOrInts | None,
     output_ratio: Ratio | None,
     return_indices: bool,
     samples: Array | None,

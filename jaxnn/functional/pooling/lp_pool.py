@@ -15,45 +15,25 @@ from jaxtyping import Array, Float, Num
 
 from ..._checks import check_array, check_int
 from ..._dtypes import accumulation_dtype
-from ..._types import Scalar
+from ..._types import IntOrInts, Scalar
 from ._windows import Window, check_input, windows_of
 from .average_pool import check_volume, covered, window_sums
-from .max_pool import window_maxima
+from .max_pool.winners import window_maxima
 
 
 def lp_pool1d(
     input: Num[Array, "*N C L"],
     norm_type: Scalar,
     kernel_size: int,
-    stride: int | Sequence[int] | None = None,
+    stride: IntOrInts | None = None,
     ceil_mode: bool = False,
 ) -> Float[Array, "*N C L_out"]:
-    """Power mean, times a power of the window's size, of each window over the last axis.
+    """Power mean, times a power of the window's size, over the last axis; see `lp_pool2d`.
 
-    Formula:
-        out[n, c, o] = (sum over j < kernel_size of input[n, c, o * stride + j]^p)^(1 / p)
-
-    with p = norm_type. There are no absolute values: where the sum of an odd or fractional power is
-    negative, so may be the root, or NaN. For p of inf or -inf the output is the maximum or minimum
-    of the absolute values. A ragged last window has its mean, not its sum, times `kernel_size`.
-
-    Shapes: (N, C, L) -> (N, C, L_out), or (C, L) -> (C, L_out), with L_out =
-    floor((L - kernel_size) / stride) + 1. With `ceil_mode` it is the ceiling, less one where the
-    last window would start at or beyond L.
-
-    Args:
-        input: floating-point; whole numbers are converted to float32.
-        norm_type: p, not 0, which may be traced if it is finite.
-        kernel_size: positions in a window.
-        stride: step from window to window, None for `kernel_size`.
-        ceil_mode: whether a last window may be ragged.
-
-    Returns:
-        The roots, of the input's dtype. Where the sum is 0, no gradient flows through it.
+    Shapes: (N, C, L) -> (N, C, L_out), or (C, L) -> (C, L_out).
 
     Raises:
-        TypeError: if an option is not of its type.
-        ValueError: if an option is out of range, or the input's shape does not fit.
+        TypeError, ValueError: as `lp_pool2d`.
 
     Source: torch.nn.functional.lp_pool1d.
 
@@ -69,8 +49,8 @@ def lp_pool1d(
 def lp_pool2d(
     input: Num[Array, "*N C H W"],
     norm_type: Scalar,
-    kernel_size: int | Sequence[int],
-    stride: int | Sequence[int] | None = None,
+    kernel_size: IntOrInts,
+    stride: IntOrInts | None = None,
     ceil_mode: bool = False,
 ) -> Float[Array, "*N C H_out W_out"]:
     """Power mean, times a power of the window's size, of each window over the last two axes.
@@ -78,15 +58,18 @@ def lp_pool2d(
     Formula:
         out[n, c, y, x] = (sum over i < kH, j < kW of input[n, c, y * sH + i, x * sW + j]^p)^(1 / p)
 
-    with p = norm_type; signs, infinite p and ragged windows are as in `lp_pool1d`.
+    with p = norm_type. There are no absolute values: where the sum of an odd or fractional power is
+    negative, so may be the root, or NaN. For p of inf or -inf the output is the maximum or minimum
+    of the absolute values. A ragged last window has its mean, not its sum, times the whole size.
 
-    Shapes: (N, C, H, W) -> (N, C, H_out, W_out), or the same without N; each size as in
-    `lp_pool1d`.
+    Shapes: (N, C, H, W) -> (N, C, H_out, W_out), or the same without N, with H_out =
+    floor((H - kernel_size) / stride) + 1. With `ceil_mode` it is the ceiling, less one where the
+    last window would start at or beyond H.
 
     Args:
         input: floating-point; whole numbers are converted to float32.
         norm_type: p, not 0, which may be traced if it is finite.
-        kernel_size: positions in a window; this and the next, one number or (height, width).
+        kernel_size: positions in a window; this and the next, one number or one for each axis.
         stride: step from window to window, None for `kernel_size`.
         ceil_mode: whether a last window may be ragged.
 
@@ -111,34 +94,16 @@ def lp_pool2d(
 def lp_pool3d(
     input: Num[Array, "*N C D H W"],
     norm_type: Scalar,
-    kernel_size: int | Sequence[int],
-    stride: int | Sequence[int] | None = None,
+    kernel_size: IntOrInts,
+    stride: IntOrInts | None = None,
     ceil_mode: bool = False,
 ) -> Float[Array, "*N C D_out H_out W_out"]:
-    """Power mean, times a power of the window's size, of each window over the last three axes.
+    """Power mean, times a power of the window's size, over the last three axes; see `lp_pool2d`.
 
-    Formula:
-        out[n, c, z, y, x] = (sum over h < kD, i < kH, j < kW of
-            input[n, c, z * sD + h, y * sH + i, x * sW + j]^p)^(1 / p)
-
-    with p = norm_type; signs, infinite p and ragged windows are as in `lp_pool1d`.
-
-    Shapes: (N, C, D, H, W) -> (N, C, D_out, H_out, W_out), or the same without N; each size as in
-    `lp_pool1d`.
-
-    Args:
-        input: floating-point; whole numbers are converted to float32.
-        norm_type: p, not 0, which may be traced if it is finite.
-        kernel_size: positions in a window; this and the next, one number or (depth, height, width).
-        stride: step from window to window, None for `kernel_size`.
-        ceil_mode: whether a last window may be ragged.
-
-    Returns:
-        The roots, of the input's dtype. Where the sum is 0, no gradient flows through it.
+    Shapes: (N, C, D, H, W) -> (N, C, D_out, H_out, W_out), or the same without N.
 
     Raises:
-        TypeError: if an option is not of its type.
-        ValueError: if an option is out of range, or the input's shape does not fit.
+        TypeError, ValueError: as `lp_pool2d`; also if a window is larger than the input.
 
     Source: torch.nn.functional.lp_pool3d.
 
@@ -155,8 +120,8 @@ def lp_windows_of(
     n: int,
     layer: str,
     norm_type: Scalar,
-    kernel_size: int | Sequence[int],
-    stride: int | Sequence[int] | None,
+    kernel_size: IntOrInts,
+    stride: IntOrInts | None,
     ceil_mode: bool,
 ) -> tuple[Window, ...]:
     """Check the options of power-average pooling, and return the windows of each axis.
@@ -180,8 +145,8 @@ def _lp_pool_nd(
     n: int,
     input: Array,
     norm_type: Scalar,
-    kernel_size: int | Sequence[int],
-    stride: int | Sequence[int] | None,
+    kernel_size: IntOrInts,
+    stride: IntOrInts | None,
     ceil_mode: bool,
 ) -> Array:
     layer = f"lp_pool{n}d"

@@ -13,43 +13,24 @@ from jaxtyping import Array, Float, Int
 
 from ..._checks import check_array, check_floating, check_int, is_readable, ntuple
 from ..._config import check_indices
+from ..._types import IntOrInts
 from ._windows import check_rank
 
 
 def max_unpool1d(
     input: Float[Array, "*N C L"],
     indices: Int[Array, "*N C L"],
-    kernel_size: int | Sequence[int],
-    stride: int | Sequence[int] | None = None,
-    padding: int | Sequence[int] = 0,
+    kernel_size: IntOrInts,
+    stride: IntOrInts | None = None,
+    padding: IntOrInts = 0,
     output_size: Sequence[int] | None = None,
 ) -> Float[Array, "*N C L_out"]:
-    """Put each value at its index along the last axis, and zero elsewhere.
+    """Put each value at its index along the last axis, and zero elsewhere; see `max_unpool2d`.
 
-    Formula:
-        out[n, c, indices[n, c, o]] = input[n, c, o]
-
-    Shapes: (N, C, L) -> (N, C, L_out), or (C, L) -> (C, L_out), with L_out =
-    (L - 1) * stride - 2 * padding + kernel_size, or what `output_size` says.
-
-    Args:
-        input: floating-point.
-        indices: int32 or int64 positions in the output, as max pooling gives them. Which value
-            stays where an index comes twice is not defined.
-        kernel_size: positions in a window of the pooling.
-        stride: step of the pooling, None for `kernel_size`.
-        padding: padding of the pooling.
-        output_size: (L_out,), or the output's whole shape with a batch; less than one stride from
-            the size above.
-
-    Returns:
-        The unpooled array, of the input's dtype. Where ids cannot be checked, as under `jax.jit`,
-        what lies outside is dropped.
+    Shapes: (N, C, L) -> (N, C, L_out), or (C, L) -> (C, L_out).
 
     Raises:
-        TypeError: if a dtype or an option is not of its type.
-        ValueError: if an option is out of range, or the shapes do not fit.
-        IndexError: if an index lies outside the output.
+        TypeError, ValueError, IndexError: as `max_unpool2d`.
 
     Source: Zeiler et al., 2011; torch.nn.functional.max_unpool1d.
 
@@ -65,9 +46,9 @@ def max_unpool1d(
 def max_unpool2d(
     input: Float[Array, "*N C H W"],
     indices: Int[Array, "*N C H W"],
-    kernel_size: int | Sequence[int],
-    stride: int | Sequence[int] | None = None,
-    padding: int | Sequence[int] = 0,
+    kernel_size: IntOrInts,
+    stride: IntOrInts | None = None,
+    padding: IntOrInts = 0,
     output_size: Sequence[int] | None = None,
 ) -> Float[Array, "*N C H_out W_out"]:
     """Put each value at its index in the plane, and zero elsewhere.
@@ -75,19 +56,19 @@ def max_unpool2d(
     Formula:
         out[n, c].flat[indices[n, c, y, x]] = input[n, c, y, x]
 
-    Shapes: (N, C, H, W) -> (N, C, H_out, W_out), or the same without N; each size as in
-    `max_unpool1d`.
+    Shapes: (N, C, H, W) -> (N, C, H_out, W_out), or the same without N, with H_out =
+    (H - 1) * stride - 2 * padding + kernel_size, or what `output_size` says.
 
     Args:
         input: floating-point.
         indices: int32 or int64 positions h * W_out + w in the output, as max pooling gives them.
             Which value stays where an index comes twice is not defined.
-        kernel_size: positions in a window of the pooling; this and the next two, one number or
-            (height, width).
+        kernel_size: positions in a window of the pooling; this and the next two, one number or one
+            for each axis.
         stride: step of the pooling, None for `kernel_size`.
         padding: padding of the pooling.
         output_size: (H_out, W_out), or the output's whole shape with a batch; each less than one
-            stride from the size that the options give.
+            stride from the size above.
 
     Returns:
         The unpooled array, of the input's dtype. Where ids cannot be checked, as under `jax.jit`,
@@ -113,38 +94,19 @@ def max_unpool2d(
 def max_unpool3d(
     input: Float[Array, "*N C D H W"],
     indices: Int[Array, "*N C D H W"],
-    kernel_size: int | Sequence[int],
-    stride: int | Sequence[int] | None = None,
-    padding: int | Sequence[int] = 0,
+    kernel_size: IntOrInts,
+    stride: IntOrInts | None = None,
+    padding: IntOrInts = 0,
     output_size: Sequence[int] | None = None,
 ) -> Float[Array, "*N C D_out H_out W_out"]:
-    """Put each value at its index in the volume, and zero elsewhere.
+    """Put each value at its index in the volume, and zero elsewhere; see `max_unpool2d`.
 
-    Formula:
-        out[n, c].flat[indices[n, c, z, y, x]] = input[n, c, z, y, x]
+    Positions are (d * H_out + h) * W_out + w.
 
-    Shapes: (N, C, D, H, W) -> (N, C, D_out, H_out, W_out), or the same without N; each size as in
-    `max_unpool1d`.
-
-    Args:
-        input: floating-point.
-        indices: int32 or int64 positions (d * H_out + h) * W_out + w in the output, as max pooling
-            gives them. Which value stays where an index comes twice is not defined.
-        kernel_size: positions in a window of the pooling; this and the next two, one number or
-            (depth, height, width).
-        stride: step of the pooling, None for `kernel_size`.
-        padding: padding of the pooling.
-        output_size: (D_out, H_out, W_out), or the output's whole shape with a batch; each less than
-            one stride from the size that the options give.
-
-    Returns:
-        The unpooled array, of the input's dtype. Where ids cannot be checked, as under `jax.jit`,
-        what lies outside is dropped.
+    Shapes: (N, C, D, H, W) -> (N, C, D_out, H_out, W_out), or the same without N.
 
     Raises:
-        TypeError: if a dtype or an option is not of its type.
-        ValueError: if an option is out of range, or the shapes do not fit.
-        IndexError: if an index lies outside the output.
+        TypeError, ValueError, IndexError: as `max_unpool2d`.
 
     Source: Zeiler et al., 2011; torch.nn.functional.max_unpool3d.
 
@@ -164,9 +126,9 @@ def max_unpool3d(
 def unpool_options(
     n: int,
     layer: str,
-    kernel_size: int | Sequence[int],
-    stride: int | Sequence[int] | None,
-    padding: int | Sequence[int],
+    kernel_size: IntOrInts,
+    stride: IntOrInts | None,
+    padding: IntOrInts,
 ) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
     """Check the options of max unpooling over `n` axes, and return them along each axis.
 
@@ -189,9 +151,9 @@ def _max_unpool_nd(
     n: int,
     input: Array,
     indices: Array,
-    kernel_size: int | Sequence[int],
-    stride: int | Sequence[int] | None,
-    padding: int | Sequence[int],
+    kernel_size: IntOrInts,
+    stride: IntOrInts | None,
+    padding: IntOrInts,
     output_size: Sequence[int] | None,
 ) -> Array:
     layer = f"max_unpool{n}d"

@@ -25,7 +25,7 @@ class Cell(NamedTuple):
             whose first part is the output.
         gates: how many gates there are, each of hidden_size rows of the weights.
         states: how many arrays make up the state.
-        additive: whether the state's share of the gates is but added to the input's.
+        additive: whether the state's share of the gates is only added to the input's.
     """
 
     step: Callable[[Array, State, Weights], State]

@@ -154,7 +154,7 @@ def lstm_cell(
         b_hh: b_hi, b_hf, b_hg and b_ho, of shape (4 H,).
 
     Raises:
-        ValueError: if the shapes do not fit, or `hx` is no pair.
+        ValueError: if the shapes do not fit, or `hx` is not a pair.
         TypeError: if the dtypes differ, or are not floating point.
 
     Source: Hochreiter and Schmidhuber, 1997; torch.nn.LSTMCell.

@@ -43,7 +43,7 @@ def unfold(
         stride: the step of the window, likewise.
 
     Raises:
-        TypeError: if the dtype is an integer's, or an option is no int.
+        TypeError: if the dtype is an integer's, or an option is not an int.
         ValueError: if an option is out of bounds, the shape does not fit, or the window exceeds the
             padded input.
 
@@ -99,7 +99,7 @@ def fold(
         stride: the step of the window, likewise.
 
     Raises:
-        TypeError: if the dtype is an integer's, or an option is no int.
+        TypeError: if the dtype is an integer's, or an option is not an int.
         ValueError: if an option is out of bounds, or the shape does not fit.
 
     Source: torch.nn.functional.fold.

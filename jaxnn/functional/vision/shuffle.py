@@ -17,7 +17,7 @@ def pixel_shuffle(
     Shapes: (*N, C r^2, H, W) -> (*N, C, H r, W r). Dtypes: any.
 
     Raises:
-        TypeError: if the factor is no int.
+        TypeError: if the factor is not an int.
         ValueError: if it is not positive, or its square does not divide the channels; if the input
             has fewer than three dimensions.
 
@@ -54,7 +54,7 @@ def pixel_unshuffle(
     Shapes: (*N, C, H r, W r) -> (*N, C r^2, H, W). Dtypes: any.
 
     Raises:
-        TypeError: if the factor is no int.
+        TypeError: if the factor is not an int.
         ValueError: if it is not positive, or does not divide height and width; if the input has
             fewer than three dimensions.
 
@@ -90,7 +90,7 @@ def channel_shuffle(
     Shapes: (N, C, *spatial), with one spatial dimension at least; kept. Dtypes: any.
 
     Raises:
-        TypeError: if `groups` is no int.
+        TypeError: if `groups` is not an int.
         ValueError: if it is not positive or does not divide the channels; if the input has fewer
             than three dimensions.
 
