@@ -6,7 +6,8 @@ from flax import nnx
 from jaxtyping import Array, Float, Num
 
 from .. import functional as F
-from ..functional.distance import Scalar, real_order
+from .._types import Scalar
+from ..functional.distance import real_order
 from ._module import Module
 
 

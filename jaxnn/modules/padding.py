@@ -9,8 +9,8 @@ from jaxtyping import Array, Shaped
 
 from .. import functional as F
 from .._checks import check_int
+from .._types import IntOrInts
 from ._module import Module, name_of
-from ._types import IntOrInts
 
 
 class _Pad(Module):

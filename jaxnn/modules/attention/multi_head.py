@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from ... import functional as F
 from ... import init
 from ..._checks import check_int
-from ...functional.attention import Mask
+from ..._types import Mask
 from ...functional.dropout import check_probability
 from .._module import RandomModule, RandomSource, parameter_dtype, parameter_key
 from .._state import value_of

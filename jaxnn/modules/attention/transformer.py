@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 from ... import functional as F
 from ... import init
 from ..._checks import check_int
-from ...functional.attention import Mask
+from ..._types import Mask
 from .._module import Module, RandomModule, RandomSource, keys_for_parts, parameter_key
 from ..container import ModuleList
 from ..normalization import LayerNorm

@@ -12,7 +12,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from ... import functional as F
-from ...functional.attention import Mask
+from ..._types import Mask
 from .._module import Module, RandomSource, keys_for_parts, name_of
 from ..dropout import Dropout
 from ..linear import Linear

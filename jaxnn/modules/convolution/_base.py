@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 import jax
 
 from ..._checks import check_int, ntuple
+from ..._types import IntOrInts
 from .._lazy import LazyModule
 from .._module import Module, name_of
-from .._types import IntOrInts
 
 
 class Convolution(Module):

@@ -14,8 +14,8 @@ from jaxtyping import Array, Float, Int, Num
 
 from ... import functional as F
 from ..._checks import check_int
+from ..._types import Scalar
 from ...functional.activation._elementwise import is_known
-from ...functional.loss._reduction import Scalar
 from ...functional.loss.cross_entropy import check_smoothing
 from .._state import value_of
 from ..linear import Linear

@@ -9,7 +9,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, Num
 
 from ... import functional as F
-from ...functional.loss._reduction import Scalar
+from ..._types import Scalar
 from ...functional.loss.margin import check_power
 from .._state import value_of
 from ._loss import Loss, PlainLoss, WeightedLoss

@@ -8,7 +8,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Num
 
 from ... import functional as F
-from ...functional.loss._reduction import Scalar
+from ..._types import Scalar
 from ...functional.loss.regression import check_beta, check_delta
 from ._loss import Loss, PlainLoss
 

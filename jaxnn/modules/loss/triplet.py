@@ -9,7 +9,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Num
 
 from ... import functional as F
-from ...functional.loss._reduction import Scalar
+from ..._types import Scalar
 from ...functional.loss.triplet import check_margin
 from ._loss import Loss
 

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from ... import functional as F
 from ..._checks import accumulation_dtype
-from ...functional.normalization import AxisName
+from ..._types import AxisName
 from .._module import name_of
 from .._state import value_of
 from ._statistics import LazyNorm, NormWithStatistics

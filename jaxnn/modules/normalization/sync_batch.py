@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
-from ...functional.normalization import AxisName
+from ..._types import AxisName
 from .batch import _BatchNorm
 
 

@@ -11,8 +11,7 @@ from jaxtyping import Array, Float
 from ... import functional as F
 from ...functional.pooling import check_output_size
 from .._module import Module, name_of
-from .._types import static
-from ._options import check_return_indices
+from .._options import check_return_indices, static
 
 
 class _AdaptiveAvgPool(Module):

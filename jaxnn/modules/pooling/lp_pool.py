@@ -9,9 +9,10 @@ from flax import nnx
 from jaxtyping import Array, Float, Num
 
 from ... import functional as F
+from ..._types import IntOrInts
 from ...functional.pooling import lp_windows_of
 from .._module import Module, name_of
-from .._types import IntOrInts, static
+from .._options import static
 
 
 class _LPPool(Module):

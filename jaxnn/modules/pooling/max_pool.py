@@ -9,10 +9,10 @@ from flax import nnx
 from jaxtyping import Array, Num
 
 from ... import functional as F
+from ..._types import IntOrInts
 from ...functional.pooling import windows_of
 from .._module import Module, name_of
-from .._types import IntOrInts, static
-from ._options import check_return_indices
+from .._options import check_return_indices, static
 
 
 class _MaxPool(Module):

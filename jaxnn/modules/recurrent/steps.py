@@ -1,4 +1,4 @@
-"""Recurrent cells: one step."""
+"""Recurrent cells: one step of a sequence."""
 
 from __future__ import annotations
 

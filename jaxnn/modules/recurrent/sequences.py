@@ -1,4 +1,4 @@
-"""Recurrent layers: all steps of sequences."""
+"""Recurrent layers: cells along sequences."""
 
 from __future__ import annotations
 

@@ -1,6 +1,14 @@
-"""Checks that pooling layers share."""
+"""How modules keep and check options."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+
+def static(option: Any) -> Any:
+    """Return a list as a tuple: a module's list would count as part of its state."""
+    return tuple(option) if isinstance(option, Sequence) else option
 
 
 def check_return_indices(return_indices: bool, layer: str) -> bool:
