@@ -6,6 +6,7 @@ import ast
 import importlib.util
 import inspect
 import itertools
+import re
 import typing
 from collections.abc import Iterator
 from pathlib import Path
@@ -178,6 +179,19 @@ def test_a_layer_and_its_function_stand_in_files_of_one_name(spec: Any) -> None:
     function = home(getattr(jaxnn.functional, spec.data["functional"]["name"]))
     shared = min(len(layer), len(function))  # a family of one idea is a file on its side
     assert layer[:shared] == function[:shared]
+
+
+@pytest.mark.parametrize("spec", LAYERS, ids=lambda spec: spec.name)
+def test_a_layer_shows_an_example(spec: Any) -> None:
+    assert f"jaxnn.{spec.name}" in getattr(jaxnn, spec.name).__doc__.partition("Example:")[2]
+
+
+@pytest.mark.parametrize("spec", WITH_FUNCTION, ids=lambda spec: spec.name)
+def test_a_layer_leaves_formula_and_errors_to_its_function(spec: Any) -> None:
+    layer = getattr(jaxnn, spec.name)
+    siblings = "|".join(re.escape(other.name) for other in LAYERS if other.family == spec.family)
+    assert re.search(rf"`jaxnn\.functional\.\w+`|`({siblings}|RNN(Cell)?Base)`", layer.__doc__)
+    assert not re.search(r"^ *(Formula|Raises):", layer.__doc__, re.MULTILINE)
 
 
 def test_no_file_of_layers_is_long() -> None:
