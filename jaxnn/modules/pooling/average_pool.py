@@ -55,8 +55,7 @@ class _AvgPool(Module):
 class AvgPool1d(_AvgPool):
     """Mean of each window over the last axis, padded with zeros.
 
-    See `AvgPool2d`, which also has a `divisor_override`, and `jaxnn.functional.avg_pool1d`, which
-    says how L_out comes about.
+    See `AvgPool2d`, which also has a `divisor_override`, and `jaxnn.functional.avg_pool1d`.
 
     Shapes: (N, C, L) -> (N, C, L_out), or (C, L) -> (C, L_out).
 

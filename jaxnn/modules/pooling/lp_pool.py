@@ -43,8 +43,7 @@ class _LPPool(Module):
 class LPPool1d(_LPPool):
     """Root of the sum of powers of each window over the last axis.
 
-    See `LPPool2d`, and `jaxnn.functional.lp_pool1d`, which also says what an infinite power and a
-    ragged window give.
+    See `LPPool2d` and `jaxnn.functional.lp_pool1d`.
 
     Shapes: (N, C, L) -> (N, C, L_out), or (C, L) -> (C, L_out).
 

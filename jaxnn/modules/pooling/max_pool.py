@@ -55,7 +55,7 @@ class _MaxPool(Module):
 class MaxPool1d(_MaxPool):
     """Maximum of each window over the last axis.
 
-    See `MaxPool2d`, and `jaxnn.functional.max_pool1d`, which says how L_out comes about.
+    See `MaxPool2d` and `jaxnn.functional.max_pool1d`.
 
     Shapes: (N, C, L) -> (N, C, L_out), or (C, L) -> (C, L_out).
 
