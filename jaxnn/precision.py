@@ -72,6 +72,8 @@ class MixedPrecision(Module):
         dtype(bfloat16)
     """
 
+    _shown = ("compute", "outputs")
+
     def __init__(
         self,
         module: nnx.Module,
@@ -109,10 +111,6 @@ class MixedPrecision(Module):
     @property
     def _tied(self) -> tuple[tuple[str, str], ...]:
         return getattr(self.module, "_tied", ())
-
-    def extra_repr(self) -> str:
-        """Return the dtypes."""
-        return f"compute={self.compute}, outputs={self.outputs}"
 
 
 def mixed_precision(

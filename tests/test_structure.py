@@ -7,13 +7,16 @@ import graphlib
 import importlib.util
 import inspect
 import itertools
+import re
 import typing
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from flax import nnx
 
 import jaxnn
 from nnspec.specification import load_specification, names_without_file, specification_folder
@@ -222,6 +225,42 @@ def test_a_layer_and_its_function_stand_in_files_of_one_name(spec: Any) -> None:
     function = home(getattr(jaxnn.functional, spec.data["functional"]["name"]))
     shared = min(len(layer), len(function))  # a family of one idea is a file on its side
     assert layer[:shared] == function[:shared]
+
+
+# torch shows the layers inside these, under names of its own, and a pair for each number.
+SHOWN_OTHERWISE = {"MultiheadAttention", "TripletMarginWithDistanceLoss", "AvgPool1d"}
+
+
+@pytest.mark.parametrize("spec", LAYERS, ids=lambda spec: spec.name)
+def test_a_layer_prints_as_in_torch(spec: Any) -> None:
+    if spec.name in SHOWN_OTHERWISE or spec.name.startswith(("Lazy", "Transformer")):
+        pytest.skip("shown otherwise than in torch")
+    for case in spec.data["cases"][:3]:
+        given = case.get("params", {}).items()
+        options = {k: tuple(v) if isinstance(v, list) else v for k, v in given}
+        if any(isinstance(value, dict) for value in options.values()):
+            continue  # an array or a function
+        options = {k: float(v) if v in ("inf", "-inf") else v for k, v in options.items()}
+        with warnings.catch_warnings(action="ignore"):
+            try:
+                theirs = getattr(torch.nn, spec.name)(**options)
+            except (TypeError, ValueError, RuntimeError, AssertionError):
+                continue  # refused
+            ours = getattr(jaxnn, spec.name)(**options, rngs=nnx.Rngs(0))
+        assert repr(ours) == repr(theirs)
+
+
+@pytest.mark.parametrize("spec", LAYERS, ids=lambda spec: spec.name)
+def test_a_layer_shows_an_example(spec: Any) -> None:
+    assert f"jaxnn.{spec.name}" in getattr(jaxnn, spec.name).__doc__.partition("Example:")[2]
+
+
+@pytest.mark.parametrize("spec", WITH_FUNCTION, ids=lambda spec: spec.name)
+def test_a_layer_leaves_formula_and_errors_to_its_function(spec: Any) -> None:
+    layer = getattr(jaxnn, spec.name)
+    siblings = "|".join(re.escape(other.name) for other in LAYERS if other.family == spec.family)
+    assert re.search(rf"`jaxnn\.functional\.\w+`|`({siblings}|RNN(Cell)?Base)`", layer.__doc__)
+    assert not re.search(r"^ *(Formula|Raises):", layer.__doc__, re.MULTILINE)
 
 
 def test_no_file_of_layers_is_long() -> None:

@@ -83,7 +83,7 @@ class Dropout1d(_Dropout):
 
 
 class Dropout2d(_Dropout):
-    """Set each channel to zero with probability `p`.
+    """Set each channel of images to zero with probability `p`.
 
     See `Dropout` and `jaxnn.functional.dropout2d`.
 
@@ -102,7 +102,7 @@ class Dropout2d(_Dropout):
 
 
 class Dropout3d(_Dropout):
-    """Set each channel to zero with probability `p`.
+    """Set each channel of volumes to zero with probability `p`.
 
     See `Dropout` and `jaxnn.functional.dropout3d`.
 

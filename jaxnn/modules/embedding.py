@@ -21,6 +21,7 @@ from ..functional.embedding import (
     pool_bags,
 )  # fmt: skip
 from ._module import Module, parameter_dtype, parameter_key
+from ._options import changed
 from ._row_tape import tap_rows
 from ._state import Frozen
 
@@ -133,7 +134,6 @@ class Embedding(Module):
         return _rows(self, input)
 
     def extra_repr(self) -> str:
-        shown = f"{self.num_embeddings}, {self.embedding_dim}"
         defaults: dict[str, Any] = {
             "padding_idx": None,
             "max_norm": None,
@@ -141,10 +141,8 @@ class Embedding(Module):
             "scale_grad_by_freq": False,
             "sparse": False,
         }
-        for name, default in defaults.items():
-            if getattr(self, name) != default:
-                shown += f", {name}={getattr(self, name)}"
-        return shown
+        sizes = f"{self.num_embeddings}, {self.embedding_dim}"
+        return ", ".join([sizes, *changed(self, defaults)])
 
 
 class EmbeddingBag(Module):
@@ -287,13 +285,15 @@ class EmbeddingBag(Module):
         )  # fmt: skip
 
     def extra_repr(self) -> str:
-        shown = f"{self.num_embeddings}, {self.embedding_dim}"
         defaults = {"max_norm": None, "norm_type": 2, "scale_grad_by_freq": False}
-        for name, default in defaults.items():
-            if getattr(self, name) != default:
-                shown += f", {name}={getattr(self, name)}"
-        shown += f", mode={self.mode!r}"
-        return shown if self.padding_idx is None else f"{shown}, padding_idx={self.padding_idx}"
+        return ", ".join(
+            [
+                f"{self.num_embeddings}, {self.embedding_dim}",
+                *changed(self, defaults),
+                f"mode={self.mode!r}",
+                *changed(self, {"padding_idx": None}),
+            ]
+        )
 
 
 def _rows(layer: Embedding | EmbeddingBag, input: Int[Array, "*ids"]) -> Float[Array, "*ids D"]:

@@ -9,8 +9,8 @@ from jaxtyping import Array, Shaped
 
 from .. import functional as F
 from .._checks import check_int
+from .._types import IntOrInts
 from ._module import Module, name_of
-from ._types import IntOrInts
 
 
 class _Pad(Module):
@@ -40,14 +40,15 @@ class _Pad(Module):
 class _ConstantPad(_Pad):
     """A padding with one value."""
 
-    _shown = ("padding", "value")
-
     def __init__(self, padding: IntOrInts, value: float, *, rngs: nnx.Rngs | None = None) -> None:
         super().__init__(padding, rngs=rngs)
         self.value = value
 
     def __call__(self, input: Shaped[Array, "*dims"]) -> Shaped[Array, "*padded"]:
         return F.pad(input, self.padding, "constant", self.value)
+
+    def extra_repr(self) -> str:
+        return f"padding={self.padding}, value={self.value}"
 
 
 class _ReflectionPad(_Pad):

@@ -12,6 +12,7 @@ from jax import lax
 from .. import functional as F
 from ..functional._vector_norm import vector_norm, with_norm
 from ..modules._module import RandomSource, key_from
+from ._computed import plain_class
 
 
 def norm_except_dim(v: jax.Array, dim: int) -> jax.Array:
@@ -59,8 +60,7 @@ def spectral_dim(module: nnx.Module, dim: int | None) -> int:
     """Return the dimension of the outputs: 1 for transposed convolutions, else 0."""
     if dim is not None:
         return dim
-    name = str(getattr(type(module), "_plain_class", type(module)).__name__)
-    return 1 if name.startswith("ConvTranspose") else 0
+    return 1 if plain_class(module).__name__.startswith("ConvTranspose") else 0
 
 
 def is_training(module: Any) -> bool:

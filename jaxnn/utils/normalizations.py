@@ -11,6 +11,7 @@ from jax import lax
 from .. import functional as F
 from ..functional._division import divide
 from ..modules._module import RandomSource
+from ._computed import Computed, readers_of, set_computed, unset_computed
 from ._norms import (
     as_matrix,
     draw_vectors,
@@ -20,7 +21,6 @@ from ._norms import (
     spectral_dim,
     weight_from,
 )
-from .parametrize import _Parametrized, set_computed, unset_computed
 
 
 def weight_norm(module: Any, name: str = "weight", dim: int | None = 0) -> Any:
@@ -152,7 +152,7 @@ def remove_spectral_norm(module: Any, name: str = "weight") -> Any:
     return _remove(module, name, _SpectralNorm, ("_orig", "_u", "_v"))
 
 
-class _WeightNorm(_Parametrized):
+class _WeightNorm(Computed):
     def __init__(self, name: str, dim: int) -> None:
         super().__init__(name)
         self.dim = dim
@@ -166,7 +166,7 @@ class _WeightNorm(_Parametrized):
         raise ValueError(f"`{self.name}` is computed: set `{self.name}_g` and `{self.name}_v`")
 
 
-class _SpectralNorm(_Parametrized):
+class _SpectralNorm(Computed):
     def __init__(self, name: str, dim: int, n_power_iterations: int, eps: float) -> None:
         super().__init__(name)
         self.dim = dim
@@ -200,7 +200,7 @@ class _SpectralNorm(_Parametrized):
 
 def _take(module: Any, name: str, function: str) -> nnx.Variable[Any]:
     """Return a module's parameter, which the module then has no more."""
-    if name in dict(getattr(type(module), "_readers", ())):
+    if name in readers_of(module):
         raise ValueError(f"{function}: `{name}` is computed already")
     variable = vars(module).get(name)
     if not isinstance(variable, nnx.Variable):
@@ -210,7 +210,7 @@ def _take(module: Any, name: str, function: str) -> nnx.Variable[Any]:
 
 
 def _remove(module: Any, name: str, kind: Any, parts: tuple[str, ...]) -> Any:
-    reader: Any = dict(getattr(type(module), "_readers", ())).get(name)
+    reader = readers_of(module).get(name)
     if not isinstance(reader, kind):
         raise ValueError(f"{type(module).__name__} has no such normalisation of {name!r}")
     variable = reader.read(module)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import copyreg
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import cache, wraps
 from typing import Any
 
 import jax
@@ -14,7 +12,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Shaped
 
-from ..modules import Module, ModuleDict, ModuleList
+from ..modules import ModuleDict, ModuleList
+from ._computed import Computed, plain_class, set_computed, unset_computed
 
 _cache: ContextVar[dict[Any, Any] | None] = ContextVar("parametrized values", default=None)
 
@@ -244,9 +243,7 @@ def type_before_parametrizations(module: nnx.Module) -> type:
         >>> jaxnn.utils.parametrize.type_before_parametrizations(layer).__name__
         'Linear'
     """
-    cls: Any = type(module)
-    plain: type = getattr(cls, "_plain_class", cls)
-    return plain
+    return plain_class(module)
 
 
 @contextmanager
@@ -273,18 +270,7 @@ def cached() -> Iterator[None]:
         _cache.reset(token)
 
 
-class _Parametrized:
-    """How a tensor of a parametrized module is read and written."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def __eq__(self, other: object) -> bool:
-        return type(other) is type(self) and vars(other) == vars(self)
-
-    def __hash__(self) -> int:
-        return hash((type(self), *vars(self).values()))
-
+class _Parametrized(Computed):
     def read(self, module: Any) -> nnx.Variable[Any]:
         entry = module.parametrizations[self.name]
         originals = entry.originals()
@@ -292,9 +278,6 @@ class _Parametrized:
 
     def write(self, module: Any, value: Any) -> None:
         module.parametrizations[self.name].right_inverse(jnp.asarray(value))
-
-    def before_call(self, module: Any) -> None:
-        """Do what a call of the module does first."""
 
 
 def _remembered(entry: ParametrizationList, originals: list[Any]) -> Any:
@@ -305,69 +288,6 @@ def _remembered(entry: ParametrizationList, originals: list[Any]) -> Any:
     if key not in known:
         known[key] = (entry(), originals, entry)  # kept alive, so that no other has its id
     return known[key][0]
-
-
-def set_computed(module: Any, name: str, reader: _Parametrized) -> None:
-    """Let a module's attribute be computed by `reader`, in a subclass of the module's class."""
-    readers = (*getattr(type(module), "_readers", ()), (name, reader))
-    module.__class__ = _computing_class(type_before_parametrizations(module), readers)
-
-
-def unset_computed(module: Any, name: str, variable: nnx.Variable[Any]) -> None:
-    """Let a computed attribute be a variable again."""
-    cls = type(module)
-    readers = tuple(pair for pair in cls._readers if pair[0] != name)
-    module.__class__ = _computing_class(cls._plain_class, readers) if readers else cls._plain_class
-    setattr(module, name, nnx.data(variable))
-
-
-@cache
-def _metaclass(plain: Any) -> Any:
-    """Return a metaclass whose classes pickle by what they are made from: no module has them."""
-    metaclass = type(f"Parametrized{plain.__name__}", (plain,), {})
-    copyreg.pickle(metaclass, _how_it_is_made)
-    return metaclass
-
-
-def _how_it_is_made(cls: Any) -> tuple[Any, ...]:
-    return _computing_class, (cls._plain_class, cls._readers)
-
-
-# One class for each set of readers, since NNX compares the classes of modules.
-@cache
-def _computing_class(plain: Any, readers: tuple[tuple[str, _Parametrized], ...]) -> Any:
-    by_name = dict(readers)
-
-    def set_attribute(self: Any, name: str, value: Any) -> None:
-        if name in by_name:
-            by_name[name].write(self, value)
-        else:
-            super(cls, self).__setattr__(name, value)
-
-    namespace: dict[str, Any] = {
-        "__doc__": plain.__doc__,
-        "__module__": plain.__module__,
-        "__setattr__": set_attribute,
-        "_plain_class": plain,
-        "_readers": readers,
-        **{name: property(reader.read) for name, reader in readers},
-    }
-    if any(type(reader).before_call is not _Parametrized.before_call for _, reader in readers):
-        namespace["__call__"] = _call_after(plain, readers)
-    metaclass: Any = type(plain)
-    cls = _metaclass(metaclass)(f"Parametrized{plain.__name__}", (plain,), namespace)
-    cls.__signature__ = plain.__signature__ if issubclass(plain, Module) else None
-    return cls
-
-
-def _call_after(plain: Any, readers: tuple[tuple[str, _Parametrized], ...]) -> Any:
-    @wraps(plain.__call__)
-    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
-        for _, reader in readers:
-            reader.before_call(self)
-        return plain.__call__(self, *args, **kwargs)
-
-    return call
 
 
 def _check_same(value: Any, wanted: Any, what: str) -> None:

@@ -18,7 +18,7 @@ from ._base import Inplace
 
 
 class ReLU(Inplace):
-    """Replace what is negative by zero: see `jaxnn.functional.relu`.
+    """Replace negative values by zero: see `jaxnn.functional.relu`.
 
     Example:
         >>> import jax.numpy as jnp
@@ -94,7 +94,7 @@ class Hardtanh(Inplace):
 
 
 class Threshold(Inplace):
-    """Replace what does not exceed a threshold: see `jaxnn.functional.threshold`.
+    """Replace the values that do not exceed a threshold: see `jaxnn.functional.threshold`.
 
     Args:
         threshold: the threshold.
@@ -148,7 +148,9 @@ class Hardswish(Inplace):
 
 
 class LeakyReLU(Inplace):
-    """Scale what is not positive by a small slope: see `jaxnn.functional.leaky_relu`.
+    """Scale the values that are not positive by a small slope.
+
+    See `jaxnn.functional.leaky_relu`.
 
     Args:
         negative_slope: the slope.
@@ -174,7 +176,9 @@ class LeakyReLU(Inplace):
 
 
 class PReLU(Module):
-    """Scale what is negative by a learnt slope: see `jaxnn.functional.prelu`.
+    """Scale negative values by a learnt slope, one for all channels or one for each.
+
+    See `jaxnn.functional.prelu`.
 
     Shapes: any, kept; the second dimension is that of the channels.
 
@@ -216,7 +220,7 @@ class PReLU(Module):
 
 
 class RReLU(Inplace, RandomModule):
-    """Scale what is not positive by a slope: in training a random one for each element.
+    """Scale the values that are not positive by a slope, in training a random one for each.
 
     See `jaxnn.functional.rrelu`.
 
@@ -257,7 +261,7 @@ class RReLU(Inplace, RandomModule):
 
 
 class Hardshrink(Module):
-    """Set what is near zero to zero: see `jaxnn.functional.hardshrink`.
+    """Set values near zero to zero: see `jaxnn.functional.hardshrink`.
 
     Args:
         lambd: how near. A negative one changes nothing.
@@ -280,7 +284,7 @@ class Hardshrink(Module):
 
 
 class Softshrink(Module):
-    """Move towards zero, and stop there: see `jaxnn.functional.softshrink`.
+    """Move each value towards zero, and no further: see `jaxnn.functional.softshrink`.
 
     Args:
         lambd: how far, not negative.

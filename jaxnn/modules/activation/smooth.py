@@ -14,7 +14,9 @@ from ._base import Inplace, Plain
 
 
 class ELU(Inplace):
-    """Bend what is negative to an exponential that ends at -alpha: see `jaxnn.functional.elu`.
+    """Replace negative values by an exponential that tends to -alpha.
+
+    See `jaxnn.functional.elu`.
 
     Args:
         alpha: the scale of the exponential.
@@ -40,12 +42,12 @@ class ELU(Inplace):
 
 
 class CELU(Inplace):
-    """Bend what is negative to an exponential, with a continuous derivative.
+    """Replace negative values by an exponential, with a continuous derivative.
 
     See `jaxnn.functional.celu`.
 
     Args:
-        alpha: where the exponential ends, negated; not 0.
+        alpha: what the exponential tends to, negated; not 0.
         inplace: accepted, without effect.
 
     Example:
@@ -70,7 +72,7 @@ class CELU(Inplace):
 
 
 class SELU(Inplace):
-    """Bend and scale, so that activations keep zero mean and unit variance.
+    """The scaled `ELU` with which activations keep zero mean and unit variance.
 
     See `jaxnn.functional.selu`.
 
@@ -123,7 +125,7 @@ class Sigmoid(Plain):
 
 
 class LogSigmoid(Plain):
-    """Logarithm of the sigmoid, without overflow: see `jaxnn.functional.logsigmoid`.
+    """Take the logarithm of the sigmoid, without overflow: see `jaxnn.functional.logsigmoid`.
 
     Example:
         >>> import jax.numpy as jnp
@@ -201,7 +203,7 @@ class Softsign(Plain):
 
 
 class Tanh(Plain):
-    """Hyperbolic tangent: see `jaxnn.functional.tanh`.
+    """Take the hyperbolic tangent: see `jaxnn.functional.tanh`.
 
     Example:
         >>> import jax.numpy as jnp

@@ -43,7 +43,7 @@ class Softmax(_AlongDimension):
 
 
 class LogSoftmax(_AlongDimension):
-    """Logarithm of the softmax, without underflow: see `jaxnn.functional.log_softmax`.
+    """Take the logarithm of the softmax, without underflow: see `jaxnn.functional.log_softmax`.
 
     Args:
         dim: as for `Softmax`.

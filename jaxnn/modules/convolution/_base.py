@@ -8,9 +8,10 @@ from typing import Any, ClassVar
 import jax
 
 from ..._checks import check_int, ntuple
+from ..._types import IntOrInts
 from .._lazy import LazyModule
 from .._module import Module, name_of
-from .._types import IntOrInts
+from .._options import changed
 
 
 class Convolution(Module):
@@ -42,21 +43,17 @@ class Convolution(Module):
                 raise ValueError(f"{name}: `{argument}`={channels} must be a multiple of {groups=}")
 
     def extra_repr(self) -> str:
-        parts = [
-            f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, "
-            f"stride={self.stride}"
-        ]
         zeros, ones = (0,) * self._n, (1,) * self._n
         defaults = {"padding": zeros, "dilation": ones, "output_padding": zeros, "groups": 1}
-        for option, default in defaults.items():
-            value = getattr(self, option, default)
-            if value != default:
-                parts.append(f"{option}={value}")
-        if self.bias is None:
-            parts.append("bias=False")
-        if self.padding_mode != "zeros":
-            parts.append(f"padding_mode={self.padding_mode}")
-        return ", ".join(parts)
+        return ", ".join(
+            [
+                f"{self.in_channels}, {self.out_channels}",
+                f"kernel_size={self.kernel_size}, stride={self.stride}",
+                *changed(self, defaults),
+                *(["bias=False"] if self.bias is None else []),
+                *changed(self, {"padding_mode": "zeros"}),
+            ]
+        )
 
 
 class LazyConvolution(LazyModule):

@@ -11,10 +11,10 @@ from jaxtyping import Array, Num
 
 from ... import functional as F
 from ..._checks import ntuple
+from ..._types import IntOrInts
 from ...functional.convolution import same_padding
 from .._module import name_of
 from .._state import value_of
-from .._types import IntOrInts
 from ..linear import draw_weight_and_bias
 from ._base import Convolution, LazyConvolution
 

@@ -11,9 +11,9 @@ from jaxtyping import Array, Num
 
 from ... import functional as F
 from ..._checks import check_int, ntuple
+from ..._types import IntOrInts
 from .._module import name_of
 from .._state import value_of
-from .._types import IntOrInts
 from ..linear import draw_weight_and_bias
 from ._base import Convolution, LazyConvolution
 

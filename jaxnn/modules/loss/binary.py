@@ -15,7 +15,7 @@ class BCELoss(WeightedLoss):
 
     See `jaxnn.functional.binary_cross_entropy`.
 
-    Shapes: input and target of one shape, which the loss has, or none if it is reduced; weight
+    Shapes: input and target of one shape, which the loss has, or () if it is reduced; weight
     broadcasts to it.
 
     Args:

@@ -28,7 +28,7 @@ class NLLLoss(Loss):
     See `jaxnn.functional.nll_loss`.
 
     Shapes: input (N, C, *positions) or (C), target (N, *positions) or (); the loss has the target's
-    shape, or none if it is reduced.
+    shape, or () if it is reduced.
 
     Args:
         weight: a factor for each class, held as a buffer.
@@ -93,7 +93,7 @@ class CrossEntropyLoss(Loss):
     See `jaxnn.functional.cross_entropy`.
 
     Shapes: input (N, C, *positions) or (C), target (N, *positions) or () for classes, else of the
-    input's shape; the loss has the shape of a target of classes, or none if it is reduced.
+    input's shape; the loss has the shape of a target of classes, or () if it is reduced.
 
     Args:
         weight: a factor for each class, held as a buffer.
@@ -144,7 +144,7 @@ class LinearCrossEntropyLoss(Loss):
     (N, num_classes, *out_features).
 
     Shapes: input (N, in_features) or (in_features), target (N, *out_features) or () for classes,
-    else of the logits' shape; the loss has the shape of a target of classes, or none if it is
+    else of the logits' shape; the loss has the shape of a target of classes, or () if it is
     reduced.
 
     Args:

@@ -20,7 +20,7 @@ class HingeEmbeddingLoss(Loss):
 
     See `jaxnn.functional.hinge_embedding_loss`.
 
-    Shapes: input and target broadcast to one shape, which the loss has, or none if it is reduced.
+    Shapes: input and target broadcast to one shape, which the loss has, or () if it is reduced.
 
     Args:
         margin: the least distance of unlike pairs; may be traced.
@@ -77,7 +77,7 @@ class MarginRankingLoss(_PairLoss):
     See `jaxnn.functional.margin_ranking_loss`.
 
     Shapes: three arrays with as many dimensions, which broadcast to one shape; the loss has it, or
-    none if it is reduced.
+    () if it is reduced.
 
     Args:
         margin: by how much the scores should differ; may be traced.
@@ -119,7 +119,7 @@ class CosineEmbeddingLoss(_PairLoss):
 class SoftMarginLoss(PlainLoss):
     """Logistic loss of two classes: see `jaxnn.functional.soft_margin_loss`.
 
-    Shapes: the target broadcasts to the input's shape, which the loss has, or none if it is
+    Shapes: the target broadcasts to the input's shape, which the loss has, or () if it is
     reduced.
 
     Args:
@@ -140,7 +140,7 @@ class MultiLabelSoftMarginLoss(WeightedLoss):
 
     See `jaxnn.functional.multilabel_soft_margin_loss`.
 
-    Shapes: (*N, C), (*N, C) -> (*N), or none if it is reduced; input, target and weight broadcast.
+    Shapes: (*N, C), (*N, C) -> (*N), or () if it is reduced; input, target and weight broadcast.
 
     Args:
         weight: a factor for each class, held as a buffer.

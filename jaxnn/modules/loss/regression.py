@@ -17,7 +17,7 @@ class L1Loss(PlainLoss):
     """Absolute error: see `jaxnn.functional.l1_loss`.
 
     Shapes: input and target broadcast to one shape, with a warning where they differ; the loss has
-    that shape, or none if it is reduced.
+    that shape, or () if it is reduced.
 
     Args:
         reduction: "none", "mean" or "sum".
@@ -120,7 +120,7 @@ class KLDivLoss(Loss):
     See `jaxnn.functional.kl_div`. The input is a logarithm of probabilities. Only "batchmean" gives
     the mean of the divergence over a batch: "mean" divides by the number of elements.
 
-    Shapes: input and target broadcast to one shape, which the loss has, or none if it is reduced.
+    Shapes: input and target broadcast to one shape, which the loss has, or () if it is reduced.
 
     Args:
         reduction: "none", "mean", "sum" or "batchmean".
@@ -157,7 +157,7 @@ class PoissonNLLLoss(Loss):
 
     See `jaxnn.functional.poisson_nll_loss`.
 
-    Shapes: input and target broadcast to one shape, which the loss has, or none if it is reduced.
+    Shapes: input and target broadcast to one shape, which the loss has, or () if it is reduced.
 
     Args:
         log_input: whether the input is the logarithm of the rate.
@@ -206,7 +206,7 @@ class GaussianNLLLoss(Loss):
 
     See `jaxnn.functional.gaussian_nll_loss`.
 
-    Shapes: input and target broadcast to one shape, which the loss has, or none if it is reduced;
+    Shapes: input and target broadcast to one shape, which the loss has, or () if it is reduced;
     var has the input's shape, or that without the last dimension, or with one dimension of 1.
 
     Args:

@@ -11,8 +11,7 @@ from jaxtyping import Array, Float
 from ... import functional as F
 from ...functional.pooling import check_output_size
 from .._module import Module, name_of
-from .._types import static
-from ._options import check_return_indices
+from .._options import check_return_indices, static
 
 
 class _AdaptiveAvgPool(Module):
@@ -71,7 +70,7 @@ class AdaptiveAvgPool2d(_AdaptiveAvgPool):
 
 
 class AdaptiveAvgPool3d(_AdaptiveAvgPool):
-    """Mean of each of D_out * H_out * W_out windows that cover the last three axes.
+    """Mean of each of `output_size` windows that cover the last three axes.
 
     See `AdaptiveAvgPool2d` and `jaxnn.functional.adaptive_avg_pool3d`.
 
@@ -151,7 +150,7 @@ class AdaptiveMaxPool2d(_AdaptiveMaxPool):
 
 
 class AdaptiveMaxPool3d(_AdaptiveMaxPool):
-    """Maximum of each of D_out * H_out * W_out windows that cover the last three axes.
+    """Maximum of each of `output_size` windows that cover the last three axes.
 
     See `AdaptiveMaxPool2d` and `jaxnn.functional.adaptive_max_pool3d`.
 

@@ -9,9 +9,10 @@ from flax import nnx
 from jaxtyping import Array, Num
 
 from ... import functional as F
+from ..._types import IntOrInts
 from ...functional.pooling import average_windows_of
 from .._module import Module, name_of
-from .._types import IntOrInts, static
+from .._options import static
 
 
 class _AvgPool(Module):
@@ -54,8 +55,7 @@ class _AvgPool(Module):
 class AvgPool1d(_AvgPool):
     """Mean of each window over the last axis, padded with zeros.
 
-    See `AvgPool2d`, which also has a `divisor_override`, and `jaxnn.functional.avg_pool1d`, which
-    says how L_out comes about.
+    See `AvgPool2d`, which also has a `divisor_override`, and `jaxnn.functional.avg_pool1d`.
 
     Shapes: (N, C, L) -> (N, C, L_out), or (C, L) -> (C, L_out).
 

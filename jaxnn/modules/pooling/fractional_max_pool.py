@@ -10,10 +10,10 @@ from jaxtyping import Array, Float
 
 from ... import functional as F
 from ..._checks import check_array
+from ..._types import FloatOrFloats, IntOrInts
 from ...functional.pooling import fractional_options
 from .._module import RandomModule, RandomSource, name_of
-from .._types import FloatOrFloats, IntOrInts
-from ._options import check_return_indices
+from .._options import check_return_indices
 
 
 class _FractionalMaxPool(RandomModule):

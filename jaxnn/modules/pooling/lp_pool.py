@@ -9,9 +9,10 @@ from flax import nnx
 from jaxtyping import Array, Float, Num
 
 from ... import functional as F
+from ..._types import IntOrInts
 from ...functional.pooling import lp_windows_of
 from .._module import Module, name_of
-from .._types import IntOrInts, static
+from .._options import static
 
 
 class _LPPool(Module):
@@ -42,8 +43,7 @@ class _LPPool(Module):
 class LPPool1d(_LPPool):
     """Root of the sum of powers of each window over the last axis.
 
-    See `LPPool2d`, and `jaxnn.functional.lp_pool1d`, which also says what an infinite power and a
-    ragged window give.
+    See `LPPool2d` and `jaxnn.functional.lp_pool1d`.
 
     Shapes: (N, C, L) -> (N, C, L_out), or (C, L) -> (C, L_out).
 

@@ -9,10 +9,10 @@ from flax import nnx
 from jaxtyping import Array, Num
 
 from ... import functional as F
+from ..._types import IntOrInts
 from ...functional.pooling import windows_of
 from .._module import Module, name_of
-from .._types import IntOrInts, static
-from ._options import check_return_indices
+from .._options import check_return_indices, static
 
 
 class _MaxPool(Module):
@@ -55,7 +55,7 @@ class _MaxPool(Module):
 class MaxPool1d(_MaxPool):
     """Maximum of each window over the last axis.
 
-    See `MaxPool2d`, and `jaxnn.functional.max_pool1d`, which says how L_out comes about.
+    See `MaxPool2d` and `jaxnn.functional.max_pool1d`.
 
     Shapes: (N, C, L) -> (N, C, L_out), or (C, L) -> (C, L_out).
 

@@ -9,9 +9,9 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from ... import functional as F
+from ..._types import IntOrInts
 from ...functional.pooling import unpool_options
 from .._module import Module, name_of
-from .._types import IntOrInts
 
 
 class _MaxUnpool(Module):

@@ -1,10 +1,10 @@
 """Recurrent layers, and the cells that take one of their steps."""
 
-from .cells import GRUCell as GRUCell
-from .cells import LSTMCell as LSTMCell
-from .cells import RNNCell as RNNCell
-from .cells import RNNCellBase as RNNCellBase
-from .layers import GRU as GRU
-from .layers import LSTM as LSTM
-from .layers import RNN as RNN
-from .layers import RNNBase as RNNBase
+from .sequences import GRU as GRU
+from .sequences import LSTM as LSTM
+from .sequences import RNN as RNN
+from .sequences import RNNBase as RNNBase
+from .steps import GRUCell as GRUCell
+from .steps import LSTMCell as LSTMCell
+from .steps import RNNCell as RNNCell
+from .steps import RNNCellBase as RNNCellBase

@@ -6,9 +6,10 @@ from flax import nnx
 from jaxtyping import Array, Shaped
 
 from ... import functional as F
+from ..._types import IntOrInts
 from ...functional.vision import pair, window
 from .._module import Module, name_of
-from .._types import IntOrInts, static
+from .._options import static
 
 
 class _Window(Module):

@@ -8,9 +8,10 @@ from flax import nnx
 from jaxtyping import Array, Float, Num
 
 from ... import functional as F
+from ..._types import FloatOrFloats, IntOrInts
 from ...functional.vision import check_resampling
 from .._module import Module, name_of
-from .._types import FloatOrFloats, IntOrInts, static
+from .._options import static
 
 
 class Upsample(Module):

@@ -1,4 +1,4 @@
-"""Recurrent layers: all steps of sequences."""
+"""Recurrent layers: cells along sequences."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from ... import functional as F
 from ... import init
 from ..._checks import check_int
 from .._module import RandomModule, RandomSource, name_of, parameter_dtype, parameter_key
+from .._options import changed
 from .._packed import PackedSequence, lengths_in_order, pack_in_order, pad_in_order
 
 _FUNCTIONS: dict[str, Callable[..., tuple[Any, ...]]] = {
@@ -149,7 +150,6 @@ class RNNBase(RandomModule):
         )
 
     def extra_repr(self) -> str:
-        shown = f"{self.input_size}, {self.hidden_size}"
         defaults = {
             "proj_size": 0,
             "num_layers": 1,
@@ -158,10 +158,7 @@ class RNNBase(RandomModule):
             "dropout": 0,
             "bidirectional": False,
         }
-        for name, default in defaults.items():
-            if getattr(self, name) != default:
-                shown += f", {name}={getattr(self, name)}"
-        return shown
+        return ", ".join([f"{self.input_size}, {self.hidden_size}", *changed(self, defaults)])
 
     def _run(self, input: Any, hx: Any, lengths: Any, rngs: RandomSource | None) -> tuple[Any, ...]:
         """Return the output, and the last states one after the other."""

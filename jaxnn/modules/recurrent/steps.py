@@ -1,4 +1,4 @@
-"""Recurrent cells: one step."""
+"""Recurrent cells: one step of a sequence."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from ... import functional as F
 from ... import init
 from ..._checks import check_int
 from .._module import Module, name_of, parameter_dtype, parameter_key
+from .._options import changed
 from .._state import value_of
 
 
@@ -82,8 +83,8 @@ class RNNCellBase(Module):
         )
 
     def extra_repr(self) -> str:
-        shown = f"{self.input_size}, {self.hidden_size}"
-        return shown if self.bias else f"{shown}, bias=False"
+        options = changed(self, {"bias": True, "nonlinearity": "tanh"})
+        return ", ".join([f"{self.input_size}, {self.hidden_size}", *options])
 
 
 class RNNCell(RNNCellBase):
@@ -133,10 +134,6 @@ class RNNCell(RNNCellBase):
     ) -> Float[Array, "*N hidden_size"]:
         step = F.rnn_tanh_cell if self.nonlinearity == "tanh" else F.rnn_relu_cell
         return step(input, hx, *self._weights())
-
-    def extra_repr(self) -> str:
-        shown = super().extra_repr()
-        return shown if self.nonlinearity == "tanh" else f"{shown}, nonlinearity=relu"
 
 
 class LSTMCell(RNNCellBase):
