@@ -26,6 +26,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 import jaxnn
 from benchmarks.fuzz import LOWERED
 from jaxnn import functional
+from jaxnn._thresholds import lowered
 from nnspec.backend import Refused, Step, StepResult
 from nnspec.registry import load_backend
 from nnspec.resolve import ResolvedCase, resolve
@@ -277,14 +278,10 @@ def test_one_element(name: str, case: str) -> None:
 
 
 @pytest.fixture
-def small_is_large(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def small_is_large() -> Iterator[None]:
     """Let small inputs take the formulations of large ones."""
-    for module, values in LOWERED.items():
-        for name, value in values.items():
-            monkeypatch.setattr(module, name, value)
-    jax.clear_caches()
-    yield
-    jax.clear_caches()
+    with lowered(**LOWERED):
+        yield
 
 
 FORMULATED = [
