@@ -22,10 +22,10 @@ from torch.nn import functional as F
 import jaxnn
 from jaxnn.interop import ImportDeparts, check_port, evidence, load_port, port
 from jaxnn.interop.importer.operators import OPERATORS
-from jaxnn.interop.proof import evidence as proof
+from jaxnn.interop.proof import comparing
 from jaxnn.interop.proof.calls import Call, other_calls
+from jaxnn.interop.proof.comparing import check_import
 from jaxnn.interop.proof.drawing import CannotFix, fixed_in_torch, fixed_key
-from jaxnn.interop.proof.evidence import check_import
 
 
 @pytest.fixture(autouse=True)
@@ -180,7 +180,7 @@ def test_what_the_import_refuses_is_said(monkeypatch):
             return x * torch.arange(len(x))[:, None] if len(x) == 2 else x
 
     net = unchecked(Fixed(), torch.randn(2, 3))
-    monkeypatch.setattr(proof, "free_shapes", lambda net, call: [(None, 3)])
+    monkeypatch.setattr(comparing, "free_shapes", lambda net, call: [(None, 3)])
 
     def refuse(self: Any, x: Any) -> Any:
         if x.shape[0] != 2:
@@ -567,8 +567,8 @@ def test_a_complex_port_is_compared_as_complex(tmp_path):
     assert report.ok
     assert [row.name for row in report.rows] == ["output 0", "input 0", "weight"]
     parity = json.loads((folder / "parity.json").read_text())
-    array = jaxnn.interop.porting.parity._array(parity["gradients"]["weight"])
-    parity["gradients"]["weight"] = jaxnn.interop.porting.parity._whole(array.conj())
+    array = jaxnn.interop.porting.as_json.array_from_json(parity["gradients"]["weight"])
+    parity["gradients"]["weight"] = jaxnn.interop.porting.as_json.array_as_json(array.conj())
     parity["gradients in float64"] = {}
     (folder / "parity.json").write_text(json.dumps(parity))
     assert [row.name for row in check_port(folder).rows if not row.agrees] == ["weight"]
