@@ -9,6 +9,7 @@ import random
 import warnings
 from typing import Any
 
+import adversarial_models
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -71,6 +72,16 @@ def test_an_import_carries_what_was_compared():
     assert all(value < 1e-4 for row in found.rows for value in row.relative.values())
     assert "(2→3, 4)" in str(found)
     assert "11 within" in str(found)
+
+
+@pytest.mark.parametrize(
+    "name", ["FrozenStatistics", "TrainsInEvaluation", "statistics_frozen_in_forward"]
+)
+def test_modes_are_those_that_the_original_gives_its_parts(name):
+    case = adversarial_models.CASES[name]
+    found = evidence(jaxnn.from_torch(case.make(), case.args()))
+    assert found.ok
+    assert {row.mode for row in found.rows if not row.why_not} == {"evaluation", "training"}
 
 
 # --- what departs ---------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import adversarial_models
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -231,6 +232,43 @@ def make(*, rngs=None):
 
 def test_the_text_is_what_one_would_write(ported):
     assert (ported("resnet")[2] / "model.py").read_text() == RESNET
+
+
+@pytest.mark.parametrize(
+    "name", ["FrozenStatistics", "TrainsInEvaluation", "statistics_frozen_in_forward"]
+)
+def test_parts_keep_modes_of_their_own(tmp_path, name):
+    case = adversarial_models.CASES[name]
+    assert port(case.make(), case.args(), folder=tmp_path / name, check=False).ok
+
+
+SHARED = ["shared_modules", "shared_with_a_layer", "shared_with_blocks", "tied_language_model"]
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_what_is_shared_stays_one_variable(ported, name):
+    module, call, folder, _ = ported(name)
+    nets = load_port(folder), jaxnn.from_torch(module, *call, check=False)
+    keys = list(module.state_dict())
+    for net in nets:
+        assert len(jax.tree.leaves(nnx.state(net, nnx.Param))) == len(list(module.parameters()))
+        assert list(jaxnn.state_dict(net)) == keys
+        values = {
+            key: np.full(t.shape, i) for i, (key, t) in enumerate(module.state_dict().items())
+        }
+        jaxnn.load_state_dict(net, values)
+        loaded = jaxnn.state_dict(net)
+        for names in shared_names(module).values():
+            assert len({float(loaded[key].reshape(-1)[0]) for key in names}) == 1, names
+
+
+def shared_names(module: nn.Module) -> dict[int, list[str]]:
+    """The keys of the state dict under which each tensor stands, by its identity."""
+    found: dict[int, list[str]] = {}
+    for key, tensor in module.state_dict(keep_vars=True).items():
+        found.setdefault(id(tensor), []).append(key)
+    assert any(len(keys) > 1 for keys in found.values())
+    return found
 
 
 def test_names_loops_and_kinds(ported):

@@ -100,6 +100,8 @@ class Part:
         """Return the part at the dotted path below this one, where the module is stored."""
         part = self
         for name in filter(None, path.split(".")):
+            if part.kind == "layer":  # whose parts the port does not write
+                return Part(Node(path, None), "layer")
             part = part.children[name]
             part = part.same or part
         return part

@@ -16,6 +16,7 @@ from ..checkpoint import as_numpy
 from ..from_torch import check_module, example_of
 from ..importer.importation import import_model
 from ..importer.program import leaves
+from ..importer.training_modes import set_mode
 from ..importer.tree import Node
 from ..proof.comparing import Check, check_import
 from ..proof.copies import as_wide_as
@@ -124,7 +125,8 @@ def _files(
     given = [map_leaves(value, lambda v: jnp.asarray(as_numpy(v))) for value in (args, kwargs)]
     source = source_of(tree, net, *given)
     evaluates = not isinstance(tree.root.evaluation, str)
-    original = copy.deepcopy(module).train(not evaluates)
+    original = copy.deepcopy(module)
+    set_mode(original, not evaluates)
     parity = record(original, args, kwargs, "evaluation" if evaluates else "training")
     taken, named = _taken(tree.root, evaluates, args, kwargs)
     parity |= {"args": arguments_as_json(taken), "kwargs": arguments_as_json(named)}

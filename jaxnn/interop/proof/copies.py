@@ -18,6 +18,7 @@ from flax import nnx
 from ..importer.imported import Imported, change_programs
 from ..importer.probing import steady_seeds
 from ..importer.program import Operation, Program
+from ..importer.training_modes import set_mode
 from .calls import Call, widened
 from .differences import Difference, is_rounding
 from .outcomes import Outcome, differences, of_flax, of_torch, with_steady_coins
@@ -48,7 +49,9 @@ def twin(model: torch.nn.Module, training: bool | None = None) -> torch.nn.Modul
     """Return a copy of a copy, in a mode or as it is; those of a large model share parameters."""
     shared = {id(p): p for p in model.parameters()} if _is_large(model) else {}
     made = copy.deepcopy(model, shared)
-    return made if training is None else made.train(training)
+    if training is not None:
+        set_mode(made, training)
+    return made
 
 
 def _is_large(model: torch.nn.Module) -> bool:
