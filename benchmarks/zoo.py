@@ -179,7 +179,7 @@ class _Checks:
 
     def proves(self) -> bool:
         """What `from_torch(check=True)` does beside, by itself so that it has its own seconds."""
-        from jaxnn.interop.proof.evidence import check_import
+        from jaxnn.interop.proof.comparing import check_import
 
         found = check_import(self.net, self.model, self.args, self.kwargs, True)
         self.net = found

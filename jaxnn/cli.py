@@ -13,6 +13,7 @@ from typing import Any
 from rich.console import Console
 
 from .interop.export import add_export, export_command
+from .interop.importer.training_modes import set_mode
 from .interop.porting.parity import PortError, check_port
 
 # No wrapping outside of tables: messages are there to be copied.
@@ -98,7 +99,7 @@ def _verify(options: argparse.Namespace) -> int:
         except (TypeError, ValueError) as error:
             raise UserError(str(error)) from error
         for mode in ("evaluation", "training"):
-            module.train(mode == "training")
+            set_mode(module, mode == "training")
             (net.train if mode == "training" else net.eval)()
             what = f"{options.target} in {mode} mode"
             try:

@@ -9,6 +9,7 @@ import random
 import warnings
 from typing import Any
 
+import adversarial_models
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,10 +23,10 @@ from torch.nn import functional as F
 import jaxnn
 from jaxnn.interop import ImportDeparts, check_port, evidence, load_port, port
 from jaxnn.interop.importer.operators import OPERATORS
-from jaxnn.interop.proof import evidence as proof
+from jaxnn.interop.proof import comparing
 from jaxnn.interop.proof.calls import Call, other_calls
+from jaxnn.interop.proof.comparing import check_import
 from jaxnn.interop.proof.drawing import CannotFix, fixed_in_torch, fixed_key
-from jaxnn.interop.proof.evidence import check_import
 
 
 @pytest.fixture(autouse=True)
@@ -71,6 +72,16 @@ def test_an_import_carries_what_was_compared():
     assert all(value < 1e-4 for row in found.rows for value in row.relative.values())
     assert "(2→3, 4)" in str(found)
     assert "11 within" in str(found)
+
+
+@pytest.mark.parametrize(
+    "name", ["FrozenStatistics", "TrainsInEvaluation", "statistics_frozen_in_forward"]
+)
+def test_modes_are_those_that_the_original_gives_its_parts(name):
+    case = adversarial_models.CASES[name]
+    found = evidence(jaxnn.from_torch(case.make(), case.args()))
+    assert found.ok
+    assert {row.mode for row in found.rows if not row.why_not} == {"evaluation", "training"}
 
 
 # --- what departs ---------------------------------------------------------------------------------
@@ -180,7 +191,7 @@ def test_what_the_import_refuses_is_said(monkeypatch):
             return x * torch.arange(len(x))[:, None] if len(x) == 2 else x
 
     net = unchecked(Fixed(), torch.randn(2, 3))
-    monkeypatch.setattr(proof, "free_shapes", lambda net, call: [(None, 3)])
+    monkeypatch.setattr(comparing, "free_shapes", lambda net, call: [(None, 3)])
 
     def refuse(self: Any, x: Any) -> Any:
         if x.shape[0] != 2:
@@ -567,8 +578,8 @@ def test_a_complex_port_is_compared_as_complex(tmp_path):
     assert report.ok
     assert [row.name for row in report.rows] == ["output 0", "input 0", "weight"]
     parity = json.loads((folder / "parity.json").read_text())
-    array = jaxnn.interop.porting.parity._array(parity["gradients"]["weight"])
-    parity["gradients"]["weight"] = jaxnn.interop.porting.parity._whole(array.conj())
+    array = jaxnn.interop.porting.as_json.array_from_json(parity["gradients"]["weight"])
+    parity["gradients"]["weight"] = jaxnn.interop.porting.as_json.array_as_json(array.conj())
     parity["gradients in float64"] = {}
     (folder / "parity.json").write_text(json.dumps(parity))
     assert [row.name for row in check_port(folder).rows if not row.agrees] == ["weight"]

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import adversarial_models
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -234,6 +235,43 @@ def make(*, rngs=None):
 
 def test_the_text_is_what_one_would_write(ported):
     assert (ported("resnet")[2] / "model.py").read_text() == RESNET
+
+
+@pytest.mark.parametrize(
+    "name", ["FrozenStatistics", "TrainsInEvaluation", "statistics_frozen_in_forward"]
+)
+def test_parts_keep_modes_of_their_own(tmp_path, name):
+    case = adversarial_models.CASES[name]
+    assert port(case.make(), case.args(), folder=tmp_path / name, check=False).ok
+
+
+SHARED = ["shared_modules", "shared_with_a_layer", "shared_with_blocks", "tied_language_model"]
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_what_is_shared_stays_one_variable(ported, name):
+    module, call, folder, _ = ported(name)
+    nets = load_port(folder), jaxnn.from_torch(module, *call, check=False)
+    keys = list(module.state_dict())
+    for net in nets:
+        assert len(jax.tree.leaves(nnx.state(net, nnx.Param))) == len(list(module.parameters()))
+        assert list(jaxnn.state_dict(net)) == keys
+        values = {
+            key: np.full(t.shape, i) for i, (key, t) in enumerate(module.state_dict().items())
+        }
+        jaxnn.load_state_dict(net, values)
+        loaded = jaxnn.state_dict(net)
+        for names in shared_names(module).values():
+            assert len({float(loaded[key].reshape(-1)[0]) for key in names}) == 1, names
+
+
+def shared_names(module: nn.Module) -> dict[int, list[str]]:
+    """The keys of the state dict under which each tensor stands, by its identity."""
+    found: dict[int, list[str]] = {}
+    for key, tensor in module.state_dict(keep_vars=True).items():
+        found.setdefault(id(tensor), []).append(key)
+    assert any(len(keys) > 1 for keys in found.values())
+    return found
 
 
 def test_names_loops_and_kinds(ported):
@@ -468,7 +506,7 @@ def test_a_gradient_that_departs_at_a_kink_is_judged_in_float64(ported, tmp_path
     parity = json.loads((folder / "parity.json").read_text())
     name = next(iter(parity["gradients"]))
     # As where a ReLU's input is zero but for rounding.
-    zeros = np.zeros_like(jaxnn.interop.porting.parity._array(parity["gradients"][name]))
+    zeros = np.zeros_like(jaxnn.interop.porting.as_json.array_from_json(parity["gradients"][name]))
     parity["gradients"][name]["data"] = base64.b64encode(zeros.tobytes()).decode()
     (folder / "parity.json").write_text(json.dumps(parity))
     report = jaxnn.interop.check_port(folder)

@@ -327,3 +327,81 @@ def test_a_private_name_stays_in_its_file() -> None:
 def test_no_file_of_functions_is_long() -> None:
     for path in files("jaxnn/functional"):
         assert len(path.read_text().splitlines()) <= 550, path
+
+
+# --- jaxnn.interop ------------------------------------------------------------------------------
+
+INTEROP = ROOT / "jaxnn" / "interop"
+# As its docstring has them: a file imports from its own floor and from those below alone.
+FLOORS = (
+    {
+        "checkpoint", "flax_layers", "layout", "linen_variables", "old_forms", "placement",
+        "rename", "state_dict",
+    },
+    {"importer"},
+    {"aten", "ported", "proof"},
+    {"export", "from_torch", "verify"},
+    {"porting"},
+)  # fmt: skip
+
+
+def place(path: Path) -> str:
+    """The file or folder of jaxnn.interop that a file is, or is in."""
+    return path.relative_to(INTEROP).parts[0].removesuffix(".py")
+
+
+def test_interop_stands_on_floors() -> None:
+    floor = {name: number for number, names in enumerate(FLOORS) for name in names}
+    for path in files("jaxnn/interop"):
+        if path.parent == INTEROP and path.name == "__init__.py":
+            continue
+        for name in imports(path):
+            if starts(name, "jaxnn.interop") and name != "jaxnn.interop":
+                used = name.removeprefix("jaxnn.interop.").split(".")[0]
+                assert floor[used] <= floor[place(path)], (path, name)
+
+
+def test_interop_uses_no_private_name_of_another_file() -> None:
+    defined = {path: private_names(path) for path in files("jaxnn/interop")}
+    # Models of torch have some of these names too.
+    known = {*vars(torch.nn.Module()), *dir(torch.Tensor), *dir(torch.nn.Module)}
+    for path, own in defined.items():
+        foreign = set().union(*defined.values()) - own - known
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom):
+                is_ours = node.level or starts(f"{node.module}", "jaxnn")
+                private = [alias.name for alias in node.names if alias.name.startswith("_")]
+                assert not (is_ours and private), (path, private)
+            if isinstance(node, ast.Attribute) and ast.unparse(node.value) != "self":
+                assert node.attr not in foreign, (path, node.lineno, node.attr)
+
+
+def private_names(path: Path) -> set[str]:
+    """The private names that a file defines, attributes of its objects among them."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            found.add(node.name)
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            found.add(node.attr)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+    return {name for name in found if name.startswith("_") and not name.startswith("__")}
+
+
+def test_the_port_does_not_walk_the_original() -> None:
+    walks = {"_buffers", "_modules", "get_submodule", "named_children", "named_modules"}
+    for path in files("jaxnn/interop/porting"):
+        nodes = ast.walk(ast.parse(path.read_text()))
+        assert not walks & {n.attr for n in nodes if isinstance(n, ast.Attribute)}, path
+
+
+def test_spellings_mirror_the_operators() -> None:
+    folders = (INTEROP / "importer" / "operators", INTEROP / "porting" / "spellings")
+    operators, spellings = ({path.name for path in folder.glob("*.py")} for folder in folders)
+    assert operators == spellings
+
+
+def test_files_of_interop_are_short() -> None:
+    for path in files("jaxnn/interop"):
+        assert len(path.read_text().splitlines()) <= 540, path

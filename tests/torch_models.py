@@ -203,6 +203,23 @@ def shared_with_blocks():
     return SharedWithBlocks(), (torch.randn(3, 4),), {}
 
 
+class SharedWithALayer(nn.Module):
+    """A projection that is a part of an attention layer too."""
+
+    def __init__(self):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(4, 2, batch_first=True)
+        self.project = self.attention.out_proj
+
+    def forward(self, x):
+        return self.project(torch.tanh(self.attention(x, x, x)[0]))
+
+
+@model
+def shared_with_a_layer():
+    return SharedWithALayer(), (torch.randn(2, 3, 4),), {}
+
+
 class State(NamedTuple):
     hidden: torch.Tensor
     memory: torch.Tensor

@@ -1,4 +1,15 @@
-"""The way in and out: state dicts and checkpoint files."""
+"""From PyTorch to JAX and back: weights, models, and the proof that they are still the same.
+
+The files stand on floors; each imports from its own and from those below alone:
+
+1. weights: `state_dict`, with `checkpoint` for files, `layout` and `flax_layers` for how arrays lie
+   in Flax's own layers, `rename`, `old_forms` and `placement`; `linen_variables`.
+2. `importer`: a PyTorch model becomes a tree of NNX modules.
+3. `proof`: the original and the import are run side by side. `aten` and `ported` are what the
+   source of a port stands on.
+4. `from_torch`, `verify` and `export`: what users call.
+5. `porting`: a PyTorch model becomes a Python file.
+"""
 
 from . import aten as aten
 from . import ported as ported

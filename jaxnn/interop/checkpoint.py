@@ -111,7 +111,7 @@ def is_array(value: Any) -> bool:
     return isinstance(value, known) or _is_tensor(value)
 
 
-def describe(value: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:
+def shape_and_dtype(value: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:
     """Return the shape and dtype of an array of any library, without reading its values.
 
     Raises:
@@ -146,7 +146,7 @@ def is_uninitialized(value: Any) -> bool:
 
 
 def settled(value: Any) -> Any:
-    """Return an array that can be read later, of one that reading may fail for.
+    """Return an array that can be read later, for one whose reading might fail.
 
     A tensor that is spread over devices (DTensor) is gathered, one of another subclass becomes a
     plain tensor. Everything else is returned as it is.
@@ -222,7 +222,7 @@ class VersionedDict(dict[str, Any]):
 
 
 def as_tensor(value: Any) -> Any:
-    """Return an array of NumPy or JAX as a torch tensor with its own memory."""
+    """Return an array of NumPy or JAX as a torch tensor with memory of its own."""
     torch = _import_torch("to_torch")
     array = np.array(as_numpy(value), order="C")
     if array.dtype.kind == "V" or array.dtype.name in ml_dtypes.__dict__:

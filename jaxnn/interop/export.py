@@ -42,9 +42,9 @@ def export(
 
     The file holds a StableHLO program in the serialized form of `jax.export`, for which JAX
     promises that later versions read it too. `jax.export.deserialize(bytearray(...))` gives it
-    back, and its method `call` runs it. It takes what the model takes, but None for each constant
-    of the example (a flag, a number), which is part of the program; a named tuple or a record
-    among arguments and results is a dict there.
+    back, and its method `call` runs it. It takes what the model takes, with None for each constant
+    of the example (a flag, a number), since that is part of the program. Named tuples and records
+    among the arguments and results are dicts there.
 
     Args:
         module: any nnx.Module. It is not changed.
@@ -55,8 +55,8 @@ def export(
         weights: "inside" the program; or "arguments": then the program's first argument is a dict
             of them, under the names of the state dict, and it is written to the same path with the
             suffix .safetensors.
-        platforms: what the program is lowered for, of cpu, cuda, rocm and tpu. None of them need
-            be at hand.
+        platforms: what the program is lowered for, of cpu, cuda, rocm and tpu. The devices need
+            not be there.
         dynamic_batch: whether the leading dimension of the first array may differ at each call,
             and with it that of each array that has the same.
 

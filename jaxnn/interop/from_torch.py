@@ -12,7 +12,7 @@ from flax import nnx
 
 from .checkpoint import as_tensor
 from .importer.importation import import_model
-from .proof.evidence import Check, check_import
+from .proof.comparing import Check, check_import
 
 if TYPE_CHECKING:
     import torch
@@ -27,19 +27,19 @@ def from_torch(
     dynamic_batch: bool = True,
     check: Check = True,
 ) -> nnx.Module:
-    """Return the Flax NNX module that a PyTorch model is.
+    """Return a PyTorch model as a Flax NNX module.
 
-    Its parts have the names, and its parameters and buffers the keys, of the original. Layers of
-    torch.nn become those of jaxnn; the code between them is captured by torch.export, in training
-    and in evaluation mode, and runs as JAX operations. It needs no torch to run.
+    Its parts have the original's names, and its parameters and buffers the original's keys. Layers
+    of torch.nn become those of jaxnn; the code between them is captured by torch.export, in
+    training and in evaluation mode, and runs as JAX operations. The result runs without torch.
 
     Args:
         module: the model. It is not changed.
         example_args: the positional arguments of a call, as a tuple, or one tensor. Their shapes
             and dtypes are those that the result takes. The model is run on them.
         example_kwargs: the keyword arguments of that call.
-        rngs: where dropout and other random parts fork their streams from. Without it a call in
-            training mode that draws needs `rngs`.
+        rngs: where dropout and other random parts fork their streams from. Without it, a call that
+            draws random numbers needs `rngs` itself.
         dynamic_batch: whether the leading dimension of every argument may differ from that of the
             example, where the model allows it.
         check: whether the import proves itself before it is returned: outputs, gradients and
@@ -48,14 +48,14 @@ def from_torch(
             compared.
 
     Returns:
-        A module that is called as the original is, in the original's mode; a torch.nn layer becomes
-        the layer of jaxnn itself.
+        A module that is called like the original, in the original's mode. A layer of torch.nn
+        becomes jaxnn's layer itself.
 
     Raises:
-        TypeError: if `module` is no torch.nn.Module of Python code, or an argument is no tensor,
-            container or constant.
-        NotImplementedError: if the model uses operators that have no counterpart; all of them are
-            listed, each with the line of the model that calls it. If it cannot run as a program.
+        TypeError: if `module` is not a torch.nn.Module with Python code, or an argument is not a
+            tensor, a container or a constant.
+        NotImplementedError: if the model uses operators that have no counterpart in JAX: all are
+            listed, each with the line of the model that calls it; or if it cannot run as a program.
         ValueError: if torch.export cannot capture the model, with its reason; if it depends on what
             an import cannot keep, such as state in plain attributes, with line and remedy.
             `jaxnn.interop.ImportDeparts`, a ValueError, if the import departs from the original.

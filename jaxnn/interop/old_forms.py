@@ -1,4 +1,4 @@
-"""Weights in the forms that torch has left, and still loads."""
+"""Older forms of weights, which torch no longer writes but still loads."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ import numpy as np
 from flax import nnx
 from jax.sharding import AbstractMesh, NamedSharding, Sharding
 
-from .checkpoint import as_numpy, describe
+from .checkpoint import as_numpy, shape_and_dtype
 
 Shardings = Sharding | Callable[[str], Sharding | None]
 
@@ -32,7 +32,7 @@ def check_value(value: Any, shape: tuple[int, ...], dtype: Any) -> None:
         ValueError: if `value` is no array, or has another shape, complex values for real ones, or
             integers out of range.
     """
-    found, given = describe(value)
+    found, given = shape_and_dtype(value)
     if found != shape and not (shape == () and found == (1,)):
         raise ValueError(f"has shape {shape} in the model, {found} in the source")
     if given.kind == "c" and not jnp.issubdtype(dtype, jnp.complexfloating):
@@ -151,5 +151,5 @@ def progress_bar(total: int, is_shown: bool | None) -> Iterator[Callable[[int], 
 
 def size_of(value: Any) -> int:
     """Return how many bytes an array has, without reading it."""
-    shape, dtype = describe(value)
+    shape, dtype = shape_and_dtype(value)
     return math.prod(shape) * dtype.itemsize

@@ -1,4 +1,4 @@
-"""What the classes that `jaxnn port` writes stand on, beside the layers."""
+"""What the classes that `jaxnn port` writes are built on, beside the layers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from flax import nnx
 from ..modules._module import RandomModule, RandomSource, keys_for_parts
 from ..modules._state import Frozen, named_variables
 from .importer.custom_vjp import with_gradient
-from .importer.imported import WithOwnModes, descend, tied_in_place
+from .importer.training_modes import WithOwnModes
+from .importer.tying import descend, tied_in_place
+from .importer.tying import tie as bind_names
 
 __all__ = ["Module", "freeze", "function", "keys_for_parts", "require", "tie", "tied"]
 
@@ -158,17 +160,7 @@ def tie(module: Any, names: Mapping[str, str]) -> None:
         >>> list(jaxnn.state_dict(net)), net.b.weight
         (['a.weight', 'b.weight'], None)
     """
-    for alias in names:
-        owner, _, name = alias.rpartition(".")
-        node = descend(module, owner)
-        vars(node).setdefault(name, None)
-        setattr(node, name, nnx.data(None))
-    module._tied = tuple(names.items())
-    with tied_in_place(module):
-        # All names in torch's order, which they have while each is in its place.
-        module._tied = ()
-        module._state_keys = tuple(key for key, _ in named_variables(module))
-    module._tied = tuple(names.items())
+    bind_names(module, names, lambda: [key for key, _ in named_variables(module)])
 
 
 def tied(call: Callable[P, T]) -> Callable[P, T]:

@@ -19,11 +19,11 @@ from .checkpoint import (
     EXTRA_STATE,
     VersionedDict,
     as_numpy,
-    describe,
     is_array,
     is_uninitialized,
     read_weights,
     settled,
+    shape_and_dtype,
 )
 from .flax_layers import entries_of
 from .layout import Entry
@@ -40,8 +40,8 @@ class LoadReport:
         missing_keys: the model's keys that the source lacks.
         unexpected_keys: the source's keys (renamed) that the model lacks.
         renamed: the source's keys that were renamed, with their new names.
-        transposed: the keys whose arrays lie otherwise in the model: transposed, flipped, parted,
-            joined.
+        transposed: the keys whose arrays have another layout in the model: transposed, flipped,
+            split or joined.
         non_finite: the keys whose values, as loaded, contain NaN or infinity.
         filled: the keys that were loaded.
 
@@ -100,10 +100,10 @@ def state_dict(module: nnx.Module) -> dict[str, np.ndarray]:
 
     Returns:
         NumPy arrays of torch's dtypes: bfloat16 is that of ml_dtypes, and an integer buffer is
-        int64 also where JAX, without its 64-bit mode, holds it as int32.
+        int64 even where JAX, without its 64-bit mode, holds it as int32.
 
     Raises:
-        TypeError: if `module` is no nnx.Module, or one of its variables holds no array.
+        TypeError: if `module` is not an nnx.Module, or one of its variables holds no array.
 
     Source: torch.nn.Module.state_dict.
 
@@ -145,16 +145,17 @@ def load_state_dict(
 
     Names, shapes, dtypes and the integrity of files are checked before the first write; on any
     error the module is as it was. Then the arrays are read from their files and replaced one after
-    the other, so that memory holds the model and one array more. Should reading fail on the way,
-    the error's note says what has been replaced by then.
+    the other, so that memory never holds more than the model and one further array. If reading
+    fails on the way, a note on the error says what had been replaced by then.
 
     The module keeps its dtypes, and the placement of its arrays unless `sharding` is given; values
-    are cast as torch's `copy_` does. Layers of Flax itself (nnx.Linear, nnx.Conv,
-    nnx.MultiHeadAttention ...) are filled under torch's names, from torch's layout; one that has
-    other layers in it also under theirs ("query.weight"), where the source has nothing else of it.
+    are cast as torch's `copy_` does. Flax's own layers (nnx.Linear, nnx.Conv,
+    nnx.MultiHeadAttention ...) are filled under torch's names and from torch's layout. A layer
+    that contains others is also filled under theirs ("query.weight"), if the source has no more of
+    it than that.
 
     Args:
-        module: any nnx.Module, also an abstract one (nnx.eval_shape).
+        module: any nnx.Module; it may be abstract (nnx.eval_shape).
         source: a mapping from names to arrays (NumPy, JAX, torch); or the path of a .safetensors
             file, of the index of a sharded one, of a directory with either, or of a .pt, .pth or
             .bin file, which torch reads with weights_only=True. Where the weights are an entry of
@@ -379,19 +380,20 @@ def _extra_state_keys(module: nnx.Module) -> dict[str, Any]:
 
 
 def _held_counts(entry: Entry, weights: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Return counts of batches that are too large for the model, as large as it can hold."""
+    """Return those counts of batches that are too large for the model, cut to what it can hold."""
     if not entry.keys[0].endswith("num_batches_tracked") or not entry.variables:
         return {}
     (key,), (variable,) = entry.keys, entry.variables.values()
     largest = np.iinfo(variable.get_value().dtype).max
-    if describe(weights[key])[1].kind not in "iu" or not (as_numpy(weights[key]) > largest).any():
+    shape, dtype = shape_and_dtype(weights[key])
+    if dtype.kind not in "iu" or not (as_numpy(weights[key]) > largest).any():
         return {}
     warnings.warn(
         f"{key} is {as_numpy(weights[key])}, of which the model can hold {largest}; it is read "
         "only where `momentum` is None. jax.config.update('jax_enable_x64', True) holds it all",
         stacklevel=3,
     )
-    return {key: np.full(describe(weights[key])[0], largest)}
+    return {key: np.full(shape, largest)}
 
 
 def _export(key: str, variable: nnx.Variable[Any]) -> np.ndarray:

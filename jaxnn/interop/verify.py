@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import jax
 from flax import nnx
 from rich.console import Console
 from rich.table import Table
 
 from .proof.calls import Call
-from .proof.copies import as_it_was, copied, of_model, of_rounding, twin
+from .proof.copies import as_it_was, as_wide_as, copied, of_model, of_rounding, twin
 from .proof.differences import Difference
 from .proof.drawing import fix_streams
 from .proof.modules import output_differences, outputs_of_flax, outputs_of_torch
@@ -21,8 +20,6 @@ from .proof.outcomes import Outcome, gradient_differences, of_flax, state_differ
 if TYPE_CHECKING:
     import torch
 
-_WIDE = ("torch.float64", "torch.complex128")
-
 
 @dataclass(frozen=True)
 class Comparison:
@@ -30,14 +27,14 @@ class Comparison:
 
     Attributes:
         name: the module's path; "" for the model itself.
-        call: the how manieth call of that module this is, from 0.
+        call: which call of that module this is, counted from 0.
         shape: of the output, in the original.
         error: the largest absolute difference of the output, NaN where the shapes differ.
         relative: that, divided by the largest element of the original's output.
         agrees: whether that is within the tolerance of the dtype.
-        gradient: of the module's own parameters' gradients that which is farthest off; of those of
-            the inputs, for the model itself. None where there is none, and at a later call.
-        state: of what the call changed that which is farthest off; None likewise.
+        gradient: the gradient of the module's own parameters that is farthest off; for the model
+            itself, that of the inputs. None where there is none, and at a later call.
+        state: what the call changed and is farthest off; None likewise.
     """
 
     name: str
@@ -134,12 +131,11 @@ def verify(
 ) -> Report:
     """Run a PyTorch model and its port on the same input, and compare them module by module.
 
-    Compared are the outputs of every call of every module; the gradients of the parameters and of
+    The outputs of every call of every module are compared; the gradients of the parameters and of
     the inputs, under a fixed cotangent; and what the call changed, such as running statistics.
     Modules are matched by their paths, and by the order of their calls where one is called more
-    than once. Both run as copies, in the modes that they are in. What draws random numbers is
-    compared with every one of these fixed on both sides, so that a dropout keeps and scales what it
-    is given.
+    than once. Both run as copies, in the modes that they are in. Random numbers are fixed on both
+    sides, so that a dropout keeps and scales all that it is given.
 
     Args:
         torch_module: the original.
@@ -148,8 +144,8 @@ def verify(
         kwargs: the keyword arguments.
 
     Returns:
-        A Report; print it to see the table. What differs in float32 by rounding alone, as a
-        gradient at the kink of a ReLU, is judged in float64.
+        A Report; print it to see the table. Where float32 differs by rounding alone, such as in a
+        gradient at the kink of a ReLU, float64 decides.
 
     Raises:
         TypeError: if the modules are not of these kinds.
@@ -176,8 +172,7 @@ def verify(
         )
     call = Call.of(args, kwargs)
     tensors = [*torch_module.parameters(), *torch_module.buffers(), *call.tensors]
-    is_wide = any(str(tensor.dtype) in _WIDE for tensor in tensors)
-    with as_it_was(torch_module), jax.enable_x64(is_wide or jax.config.read("jax_enable_x64")):
+    with as_it_was(torch_module), as_wide_as(tensors):
         model, port = copied(torch_module), nnx.clone(flax_module)
         fix_streams(port)
         outputs = outputs_of_torch(twin(model), call)

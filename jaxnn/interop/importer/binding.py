@@ -91,7 +91,7 @@ def match(structure: Any, given: Any, values: dict[str, Any], where: str) -> Non
     """Put the arrays of `given`, whose structure must be that of `structure`, into `values`.
 
     Raises:
-        ValueError: if the structures, or what is no array in them, differ.
+        ValueError: if the structures differ, or something in them that is not an array.
     """
     if isinstance(structure, Value):
         if given is None or isinstance(given, (str, dict, list, tuple)):

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .observers import tell_body, tell_custom
+from .observers import observer
 from .operators import OPERATORS, dtype_of
 from .program import Body, Custom, Operation, Value, rebuild
 
@@ -75,12 +75,12 @@ def run_custom(step: Custom, inputs: Sequence[Any], captured: Sequence[Any]) -> 
         partial(run_pass, step.forward), partial(run_pass, step.backward), step.saved, step.outputs
     )
     results = function(inputs, captured)
-    tell_custom(step, (*inputs, *captured, *results))
+    observer().customised(step, (*inputs, *captured, *results))
     return results
 
 
 def _as_in_torch(gradient: jax.Array) -> jax.Array:
-    """Return a gradient by torch's convention, of JAX's, or the other way round."""
+    """Return a gradient of JAX by torch's convention, or the other way round."""
     return gradient.conj() if jnp.iscomplexobj(gradient) else gradient
 
 
@@ -88,7 +88,7 @@ def run_pass(body: Body, inputs: Sequence[Any], captured: Sequence[Any]) -> tupl
     """Run one pass of a Function."""
     names = [item.structure.name for item in body.inputs]
     values = dict(zip((*names, *body.captured), (*inputs, *captured), strict=True))
-    tell_body(body, values)
+    observer().begins(body, values)
 
     def read(leaf: Any) -> Any:
         if isinstance(leaf, Value):

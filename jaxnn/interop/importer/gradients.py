@@ -1,4 +1,4 @@
-"""Gradients of a model's own: `torch.autograd.Function`, and hooks of tensors, left in the graph.
+"""A model's own gradients: `torch.autograd.Function`, and hooks of tensors, kept in the graph.
 
 The exporter follows a Function's forward pass and forgets its backward pass. So while a model is
 traced, a Function runs both, each between marks: the forward pass on its arguments, the backward

@@ -169,7 +169,7 @@ def line_of_the_model() -> str:
     frame: Any = sys._getframe(1)
     while frame is not None:
         if is_the_models(frame.f_code.co_filename):
-            return described(frame)
+            return place_of(frame)
         frame = frame.f_back
     return "(a line that the exporter does not tell)"
 
@@ -179,7 +179,7 @@ def is_called_by_the_model() -> bool:
     return is_the_models(sys._getframe(2).f_code.co_filename)
 
 
-def described(frame: Any) -> str:
+def place_of(frame: Any) -> str:
     """Return a frame's present line, as Python's tracebacks write it."""
     code = frame.f_code
     return f'File "{code.co_filename}", line {frame.f_lineno}, in {code.co_name}'

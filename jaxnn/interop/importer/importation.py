@@ -14,7 +14,7 @@ from ...modules._module import takes_rngs
 from ..checkpoint import as_numpy
 from .capturing import Capturing, reason_of
 from .gradients import refuse_hooks_of_gradients
-from .imported import NEEDS_VALUES, Imported
+from .imported import NEEDS_VALUES, Imported, refuse_mode
 from .layers import layer_name
 from .making import make
 from .naming import second_names
@@ -73,7 +73,7 @@ def _try(net: Any, tree: ModelTree, args: tuple[Any, ...], kwargs: Mapping[str, 
         text = f"{type(model).__name__} cannot run in {name} mode: {reason}"
         if training == model.training or not isinstance(net, Imported):
             raise NotImplementedError(f"jaxnn.from_torch: {text}")
-        setattr(net, "_training" if training else "_evaluation", reason)
+        refuse_mode(net, training, reason)
         warnings.warn(f"jaxnn.from_torch: {text}", stacklevel=4)
 
 

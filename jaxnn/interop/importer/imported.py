@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,20 +11,15 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from ...modules._module import (
-    Module,
-    RandomSource,
-    fork_stream,
-    key_from,
-    keys_for_parts,
-    takes_rngs,
-)
+from ...modules._module import RandomSource, fork_stream, key_from, keys_for_parts, takes_rngs
 from .binding import bind, check_sizes, match
 from .custom_vjp import run_custom
-from .observers import tell_body
+from .observers import observer
 from .operators import DRAWING, OPERATORS, dtype_of
 from .program import Body, Call, Custom, Operation, Program, Sizes, State, Value, rebuild
 from .record import realise
+from .training_modes import OwnModes, WithOwnModes
+from .tying import descend, tied_in_place
 
 # What JAX raises where a program asks for a tensor's values, for a size or a branch.
 NEEDS_VALUES = (
@@ -36,37 +30,21 @@ NEEDS_VALUES = (
 )
 
 
-class WithOwnModes(Module):
-    """A module whose original has a `train` of its own, which some parts do not follow."""
-
-    _own_modes: tuple[tuple[str, bool, bool], ...]
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        super().__setattr__(name, value)
-        # Whoever sets the mode of a tree, `train()` or `nnx.view`, does it parts first.
-        if name == "deterministic" and vars(self).get("_own_modes"):
-            self._follow(value)
-
-    def _follow(self, evaluation: bool) -> None:
-        """Give each part the mode that the original's own `train` gives it."""
-        for path, training, evaluating in self._own_modes:
-            node = descend(self, path)
-            for flag in ("deterministic", "use_running_average"):
-                if isinstance(vars(node).get(flag), bool):
-                    vars(node)[flag] = evaluating if evaluation else training
-
-
 class Imported(WithOwnModes):
     """A module imported from PyTorch: its parts under their names, and its forward pass as data.
 
-    It is called as the original is, in the mode (`train()`, `eval()`) that it is in. Batches of
-    other sizes need no new import; other shapes, or other values of arguments that are no arrays,
+    It is called like the original, in the mode (`train()`, `eval()`) that it is in. Batches of
+    other sizes need no new import. Other shapes, or other values of arguments that are not arrays,
     do, and are refused.
 
     Args:
         source: the name of the original class.
         training: the forward passes in training mode: the first for a call from outside.
         evaluation: those in evaluation mode.
+        rngs: where its own stream of random numbers is forked from, if it draws.
+        own_modes: the parts that do not follow its mode.
+        sizes: those that it is called with by the model around it.
+        state_version: the version of its state dict, where that is another than 1.
 
     Raises:
         ValueError: at a call whose arguments differ from those of the import in more than the
@@ -76,7 +54,7 @@ class Imported(WithOwnModes):
     Source: torch.export.
 
     Example:
-        >>> from jaxnn.interop.importer.imported import Imported
+        >>> from jaxnn.interop import Imported
         >>> Imported("Nothing", (), ())
         Nothing()
     """
@@ -90,17 +68,20 @@ class Imported(WithOwnModes):
         evaluation: tuple[Program, ...] | str,
         *,
         rngs: RandomSource | None = None,
+        own_modes: OwnModes = (),
+        sizes: Sizes | None = None,
+        state_version: int = 1,
     ) -> None:
         self._source = source
         self._training = training
         self._evaluation = evaluation
         self._tied: tuple[tuple[str, str], ...] = ()
         self._state_keys: tuple[str, ...] = ()
-        self._own_modes = ()
-        self._sizes = Sizes()
-        self.state_version = 1
+        self._sizes = Sizes() if sizes is None else sizes
+        self.state_version = state_version
         self._stream = nnx.data(fork_stream(source, rngs, "dropout"))
         self.deterministic = False
+        self._own_modes = own_modes
 
     def __call__(self, *args: Any, rngs: RandomSource | None = None, **kwargs: Any) -> Any:
         """Run the forward pass; what draws takes its keys from `rngs`, where given."""
@@ -138,7 +119,7 @@ class Imported(WithOwnModes):
         rngs: RandomSource | None,
     ) -> tuple[Any, tuple[Any, ...]]:
         values = dict(zip(body.captured, captured, strict=True))
-        tell_body(body, values)
+        observer().begins(body, values)
         bind(self._source, body, args, kwargs, values)
 
         def read(leaf: Any) -> Any:
@@ -167,6 +148,7 @@ class Imported(WithOwnModes):
                 variable = descend(self, step.path)
                 variable[...] = rebuild(step.value, read).astype(variable.dtype)
         output = realise(rebuild(body.output, read))
+        observer().returns(self, output)
         return output, tuple(values[name] for name in body.extra)
 
     def _call(
@@ -213,43 +195,20 @@ class Imported(WithOwnModes):
     __str__ = __repr__
 
 
-def descend(module: Any, path: str) -> Any:
-    """Return what is at the dotted `path` below `module`.
-
-    Raises:
-        ValueError: if it is tied to a part of a larger module, which is not at work here.
-    """
-    node = module
-    for name in filter(None, path.split(".")):
-        node = getattr(node, name)
-    if node is None:
-        raise ValueError(
-            f"{path} is tied to another part of the model and is not stored here: call the model "
-            "as a whole"
-        )
-    return node
+def programs_of(module: Imported, training: bool) -> tuple[Program, ...] | str:
+    """Return the forward passes of an imported module in a mode, or why it has none."""
+    return module._training if training else module._evaluation
 
 
-@contextmanager
-def tied_in_place(module: Imported) -> Iterator[None]:
-    """Let what is tied be reached under each of its names, for the time of a call.
+def change_programs(module: Imported, change: Callable[[Program], Program]) -> None:
+    """Let each forward pass of an imported module be what `change` makes of it."""
 
-    A variable is stored once, since NNX's tree mode forbids that two attributes share it.
-    """
-    owners = []
-    try:
-        for alias, path in module._tied:
-            owner, _, name = alias.rpartition(".")
-            node = descend(module, owner)
-            if getattr(node, name) is None:
-                owners.append((node, name))
-                _place(node, name, descend(module, path))
-        yield
-    finally:
-        for node, name in reversed(owners):
-            _place(node, name, None)
+    def changed(programs: tuple[Program, ...] | str) -> tuple[Program, ...] | str:
+        return programs if isinstance(programs, str) else tuple(map(change, programs))
+
+    module._training, module._evaluation = map(changed, (module._training, module._evaluation))
 
 
-def _place(node: Any, name: str, value: Any) -> None:
-    # Past the checks of containers, and past NNX's, which would see a shared variable.
-    vars(node)[name] = value
+def refuse_mode(module: Imported, training: bool, reason: str) -> None:
+    """Let an imported module refuse to run in a mode, with the reason."""
+    setattr(module, "_training" if training else "_evaluation", reason)

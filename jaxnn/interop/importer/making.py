@@ -11,9 +11,10 @@ from flax import nnx
 from ...modules import Frozen, ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential
 from ...modules._module import fork_stream
 from ..state_dict import load_state_dict
-from .imported import Imported, descend
+from .imported import Imported
 from .layers import Layer
 from .tree import ModelTree, Node, Variable
+from .tying import descend, tie
 
 
 def make(tree: ModelTree, rngs: nnx.Rngs | None) -> nnx.Module:
@@ -23,10 +24,10 @@ def make(tree: ModelTree, rngs: nnx.Rngs | None) -> nnx.Module:
         tree: what it is made of.
         rngs: where what draws forks its streams from.
     """
+    model: Any = tree.root.module
     result = _module(tree.root, rngs)
     if tree.tied:
-        _tie(result, tree)
-    model: Any = tree.root.module
+        tie(result, tree.tied, model.state_dict)
     weights = {n: t for n, t in model.state_dict().items() if hasattr(t, "shape")}
     load_state_dict(result, weights, strict=False)
     _set_modes(result, model)
@@ -56,11 +57,9 @@ def _imported(node: Node, rngs: nnx.Rngs | None) -> Imported:
     source: Any = node.module
     made = Imported(
         type(source).__name__, node.training, node.evaluation,
-        rngs=rngs if node.draws_itself else None,
+        rngs=rngs if node.draws_itself else None, own_modes=node.own_modes, sizes=node.sizes,
+        state_version=source._version,
     )  # fmt: skip
-    made.state_version = source._version
-    made._own_modes = node.own_modes
-    made._sizes = node.sizes
     for variable in node.state:
         setattr(made, variable.name, nnx.data(_variable(variable)))
     for name, child in node.children.items():
@@ -86,16 +85,6 @@ def _layer(layer: Layer, rngs: nnx.Rngs | None) -> nnx.Module:
         node = descend(made, owner)
         setattr(node, name, Frozen(getattr(node, name).get_value()))
     return made
-
-
-def _tie(result: Any, tree: ModelTree) -> None:
-    """Store what has several names under the first alone."""
-    for alias in tree.tied:
-        owner, _, name = alias.rpartition(".")
-        setattr(descend(result, owner), name, nnx.data(None))
-    model: Any = tree.root.module
-    result._tied = tuple(tree.tied.items())
-    result._state_keys = tuple(model.state_dict())
 
 
 def _set_modes(result: Any, model: Any) -> None:

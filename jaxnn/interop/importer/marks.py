@@ -21,9 +21,9 @@ from .program import Opaque, leaves, rebuild
 from .structures import (
     among,
     arguments_of,
+    as_dicts,
     describe,
     described_call,
-    realised,
     same_structure,
 )
 
@@ -95,7 +95,7 @@ def _modules_to_trace(
 
 
 def _shallow_copy(module: torch.nn.Module) -> torch.nn.Module:
-    """Return a module of the same parameters, apart from `module` in all else."""
+    """Return a module with the same parameters that shares nothing else with `module`."""
     twin = copy.copy(module)
     twin.__dict__ = dict(module.__dict__)
     for name in ("_parameters", "_buffers", "_modules"):
@@ -205,7 +205,7 @@ def _layer_forward(
         result = rebuild(record.results, among(flat, ()))
         if getattr(module, "inplace", False) and isinstance(args[0], torch.Tensor):
             return args[0].copy_(result)
-        return realised(result)
+        return as_dicts(result)
 
     return called
 
@@ -252,8 +252,8 @@ class _Library:
         twin = self.twins[record.module]
 
         actual = among(tensors, sizes)
-        args = realised(rebuild(record.args, actual))
-        kwargs = {name: realised(rebuild(item, actual)) for name, item in record.kwargs.items()}
+        args = as_dicts(rebuild(record.args, actual))
+        kwargs = {name: as_dicts(rebuild(item, actual)) for name, item in record.kwargs.items()}
         result = type(twin).forward(twin, *args, **kwargs)
         found: list[torch.Tensor] = []
         record.results = describe(result, found, [])

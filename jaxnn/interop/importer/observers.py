@@ -1,36 +1,47 @@
-"""Watching programs while they run: what their values are."""
+"""Watching imported modules while they run."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, Protocol
+from typing import Any
+
+from flax import nnx
 
 from .program import Body, Custom
 
 
-class Observer(Protocol):
-    """What is told of the programs that run."""
+class Observer:
+    """What is told of the programs that run; a subclass takes note of what it wants to know."""
 
-    def body(self, body: Body, values: dict[str, Any]) -> None:
-        """Take note of a program that begins: its values by name, which the run adds to."""
+    def begins(self, body: Body, values: dict[str, Any]) -> None:
+        """Be told of a program that begins.
 
-    def custom(self, step: Custom, known: tuple[Any, ...]) -> None:
-        """Take note of a function with a gradient of its own that has run.
+        Args:
+            body: the program.
+            values: its values by name, to which the run adds.
+        """
+
+    def customised(self, step: Custom, known: tuple[Any, ...]) -> None:
+        """Be told of a function with a gradient of its own that has run.
 
         Args:
             step: the function.
             known: its inputs, what it uses beside them, and its results.
         """
 
+    def returns(self, module: nnx.Module, result: Any) -> None:
+        """Be told what the call of an imported module returns."""
 
-_OBSERVER: ContextVar[Observer | None] = ContextVar("observer", default=None)
+
+_SILENT = Observer()
+_OBSERVER: ContextVar[Observer] = ContextVar("observer", default=_SILENT)
 
 
 @contextmanager
 def observed_by(observer: Observer) -> Iterator[None]:
-    """Let an observer be told of every program that runs in this context."""
+    """Let an observer be told of all that runs in this context."""
     token = _OBSERVER.set(observer)
     try:
         yield
@@ -38,15 +49,6 @@ def observed_by(observer: Observer) -> Iterator[None]:
         _OBSERVER.reset(token)
 
 
-def tell_body(body: Body, values: dict[str, Any]) -> None:
-    """Tell the observer, if there is one, of a program that begins."""
-    observer = _OBSERVER.get()
-    if observer is not None:
-        observer.body(body, values)
-
-
-def tell_custom(step: Custom, known: tuple[Any, ...]) -> None:
-    """Tell the observer, if there is one, of a function with a gradient of its own that has run."""
-    observer = _OBSERVER.get()
-    if observer is not None:
-        observer.custom(step, known)
+def observer() -> Observer:
+    """Return who is to be told of what runs."""
+    return _OBSERVER.get()

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .gradients import Refused
-from .guards import described, is_the_models, line_of_the_model
+from .guards import is_the_models, line_of_the_model, place_of
 from .layers import layer_name
 from .restoring import left_as_it_was
 from .structures import NotDescribable, copied_call, describe, named_arguments
@@ -420,7 +420,7 @@ def _line_of_draw(model: torch.nn.Module, call: Call) -> str:
             return None
         if latest and place() != start:
             found.append(latest)
-        latest = described(frame)
+        latest = place_of(frame)
         return traced
 
     with _fresh(model):

@@ -72,7 +72,7 @@ class Operation:
 
 @dataclass(frozen=True)
 class Call:
-    """`results, extra = module(*args, **kwargs)`, with what it captures and gives beside."""
+    """`results, extra = module(*args, **kwargs)`, with what crosses the boundary beside these."""
 
     results: Any
     module: str
@@ -164,7 +164,7 @@ class Body:
 
 @dataclass(frozen=True, eq=False)
 class Sizes:
-    """What a part is called with by the model around it: other sizes are not its program's.
+    """The sizes that the model around a part calls it with: its program holds for no others.
 
     It is compared by identity, which NNX does at every call.
 

@@ -1,4 +1,4 @@
-"""What the exporter would lose, fix or print, kept, left open and kept quiet."""
+"""Contexts for the exporter: what it would lose is kept, what it would fix stays open."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What comes back from a call: the results' structures made real."""
+"""What a call returns, put together: dicts, named tuples and records."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What arguments and results are made of, described and made again."""
+"""What arguments and results are made of: described, and put together again."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def describe(value: Any, tensors: list[Any], sizes: list[Any], inner: bool = Fal
             tensors are used.
 
     Raises:
-        NotDescribable: if it holds something else than tensors, containers and constants.
+        NotDescribable: if it holds anything but tensors, containers and constants.
     """
     import torch
 
@@ -111,7 +111,7 @@ def copied_call(
 
 
 def told_apart(tensors: Sequence[Any]) -> list[Any]:
-    """Return the tensors, copies of those that stand there twice: another call may give two."""
+    """Return the tensors, copies of those given twice: another call may give two different ones."""
     seen: set[int] = set()
     apart = []
     for tensor in tensors:
@@ -158,7 +158,7 @@ def _is_within(value: Any, result: Any) -> bool:
 
 
 def among(tensors: Sequence[Any], sizes: Sequence[Any]) -> Callable[[Value], Any]:
-    """Return what a Value of a recorded call stands for, as a function."""
+    """Return a function that gives what a Value of a recorded call stands for."""
 
     def chosen(value: Value) -> Any:
         return sizes[int(value.name[1:])] if value.name[0] == "s" else tensors[int(value.name)]
@@ -250,8 +250,8 @@ def same_structure(one: Any, other: Any) -> bool:
     ) == len(leaves(other))
 
 
-def realised(result: Any) -> Any:
+def as_dicts(result: Any) -> Any:
     """Return dicts in place of the descriptions of dicts and named tuples."""
     if isinstance(result, Structure):
-        return {name: realised(item) for name, item in result.fields}
+        return {name: as_dicts(item) for name, item in result.fields}
     return result

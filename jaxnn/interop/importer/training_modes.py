@@ -1,10 +1,13 @@
-"""What `train` and `eval` of a torch model do to its parts."""
+"""What `train` and `eval` do to the parts of a model: not all follow it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from ...modules._module import Module
+from .tying import descend
 
 if TYPE_CHECKING:
     import torch
@@ -76,3 +79,23 @@ def with_switched(
                     for asked in (True, False)
                 ]
     return tuple((path, one, other) for path, (one, other) in evaluates.items())
+
+
+class WithOwnModes(Module):
+    """A module whose original has a `train` of its own, which some parts do not follow."""
+
+    _own_modes: OwnModes
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        # Whoever sets the mode of a tree, `train()` or `nnx.view`, does it parts first.
+        if name == "deterministic" and vars(self).get("_own_modes"):
+            self._follow(value)
+
+    def _follow(self, evaluation: bool) -> None:
+        """Give each part the mode that the original's own `train` gives it."""
+        for path, training, evaluating in self._own_modes:
+            node = descend(self, path)
+            for flag in ("deterministic", "use_running_average"):
+                if isinstance(vars(node).get(flag), bool):
+                    vars(node)[flag] = evaluating if evaluation else training

@@ -60,9 +60,9 @@ class Node:
         state: its own parameters and buffers.
         training: its programs in training mode, or why there are none.
         evaluation: those in evaluation mode.
-        sizes: those of its first call.
+        sizes: those of its first call, by the model around it.
         own_modes: the parts that do not follow its mode.
-        same: of a second name of a module, the node of its first.
+        same: of a second name of a module, the node of its first, unless that is in a layer.
     """
 
     path: str
@@ -92,12 +92,6 @@ class Node:
             for program in self.programs
             for step in program.body.steps
         )
-
-    def nodes(self) -> Iterator[Node]:
-        """Yield this node and all below it."""
-        yield self
-        for child in self.children.values():
-            yield from child.nodes()
 
 
 @dataclass(frozen=True)
@@ -167,15 +161,19 @@ class _Growing:
         if module is None:
             return Node(path, None, "none")
         if path in self.tied:
-            return Node(path, module, "none", same=self.stored[self.tied[path]])
+            # What is stored in a layer has no node of its own.
+            return Node(path, module, "none", same=self.stored.get(self.tied[path]))
         node = Node(path, module, layer=layer_of(module))
         self.stored[path] = node
         if node.layer is not None:
             node.kind = "layer"
             return node
         node.training, node.evaluation = (self.programmed.of(path, mode) for mode in (True, False))
-        node.sizes = self.programmed.sizes.get(path, node.sizes)
-        node.own_modes = own_modes(module) if path else self.programmed.own_modes
+        if path:
+            node.sizes = self.programmed.sizes.get(path, node.sizes)
+            node.own_modes = own_modes(module)
+        else:  # whose program has its sizes
+            node.own_modes = self.programmed.own_modes
         node.children = {
             name: self.node(joined(path, name), child) for name, child in module._modules.items()
         }

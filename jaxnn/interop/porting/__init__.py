@@ -1,7 +1,10 @@
 """The source port: a PyTorch model as a Python file that one would keep.
 
-`tree` says what the model is made of, `classes` which classes it needs and what these differ in,
-`forward` writes the programs of the import as methods, `spelling` their operators as JAX has them,
-and `source` the file. `parity` keeps what the original returned, and proves the port by it; only
-its recording, `tree` and `source` touch torch.
+`parts` are the modules of the importer's tree with what their source needs, and `classes` says
+which classes these need and what their instances differ in. `observing` tells what the values of
+the programs are. `modes` makes one program of both modes where one will do, `simplify` leaves out
+what does nothing, and `methods` writes what is left, with `spellings` for the operators, `hints`
+for the original's names, `loops`, `wrapping` and `code` for the text. `source` is the file, and
+`port` what the user calls. `parity` keeps what the original returned (`as_json`), and proves the
+port by it.
 """

@@ -32,7 +32,7 @@ from .modes import Choice
 from .observing import Kind, Kinds
 from .parts import Part
 from .simplify import Item, simplified
-from .spelling import spelled
+from .spellings import spelled
 from .steps import values_in
 from .wrapping import INDENT, WIDTH, wrapped
 
@@ -141,10 +141,10 @@ class MethodWriter:
 
     def _length(self, path: str) -> int:
         """Return how many parts a list has, by its place in the source; 0 where it is none."""
-        node: Part | None = self.part
+        part: Part | None = self.part
         for name in path.strip(".").split("."):
-            node = None if node is None else node.children.get(name)
-        return 0 if node is None else len(node.children)
+            part = None if part is None else part.children.get(name)
+        return 0 if part is None else len(part.children)
 
     # --- operands -------------------------------------------------------------------------------
 
@@ -455,26 +455,23 @@ def _given(body: Body, args: list[Any], kwargs: dict[str, Any]) -> tuple[list[An
     return positional, named
 
 
-def access(node: Part, path: str) -> str:
+def access(part: Part, path: str) -> str:
     """Return how a part of a module is reached from within it."""
     text = "self"
     for name in filter(None, path.split(".")):
-        positions = [str(i) for i in range(len(node.children))]
-        is_list = node.kind in ("sequential", "list", "parameters") or node.base
-        if name.isdigit() and is_list and (node.kind == "parameters" or name in positions):
-            is_place = node.kind == "parameters" or list(node.children) == positions
+        positions = [str(i) for i in range(len(part.children))]
+        is_list = part.kind in ("sequential", "list", "parameters") or part.base
+        if name.isdigit() and is_list and (part.kind == "parameters" or name in positions):
+            is_place = part.kind == "parameters" or list(part.children) == positions
             text = f"{text}[{name}]" if is_place else f'getattr({text}, "{name}")'
         elif is_name(name):
             text = f"{text}.{name}"
-        elif node.kind == "named parameters":
+        elif part.kind == "named parameters":
             text = f"{text}[{constant(name).text}]"
         else:
             text = f'getattr({text}, "{name}")'
-        node = node.children.get(name, node)
+        part = part.children.get(name, part)
     return text
-
-
-# --- small things -------------------------------------------------------------------------------
 
 
 def _is_tuple(structure: Any) -> bool:

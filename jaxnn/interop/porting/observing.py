@@ -12,7 +12,7 @@ from flax import nnx
 
 from ..importer.custom_vjp import run_pass
 from ..importer.imported import Imported
-from ..importer.observers import observed_by
+from ..importer.observers import Observer, observed_by
 from ..importer.program import Body, Custom, Literal, State, Value
 
 
@@ -116,16 +116,16 @@ def _called_once(module: Any, args: tuple[Any, ...], kwargs: Any) -> int:
     return 0
 
 
-class _Noting:
+class _Noting(Observer):
     """Keeps the values of every program that runs."""
 
     def __init__(self) -> None:
         self.seen: list[tuple[Body, dict[str, Any]]] = []
 
-    def body(self, body: Body, values: dict[str, Any]) -> None:
+    def begins(self, body: Body, values: dict[str, Any]) -> None:
         self.seen.append((body, values))
 
-    def custom(self, step: Custom, known: tuple[Any, ...]) -> None:
+    def customised(self, step: Custom, known: tuple[Any, ...]) -> None:
         """Run the backward pass too, which nothing else here does."""
         results = known[-len(step.results) :]
         gradients = [jnp.ones_like(results[at]) for at in step.outputs]

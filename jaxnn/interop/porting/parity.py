@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import binascii
 import importlib.util
 import json
@@ -15,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
-import ml_dtypes  # noqa: F401 (NumPy knows bfloat16 from it)
 import numpy as np
 from flax import nnx
 from rich.console import Console
@@ -25,27 +23,23 @@ from safetensors.numpy import load_file, save_file
 
 from ...modules._module import RandomSource, takes_rngs
 from ...modules._state import NonPersistent
-from ..checkpoint import as_numpy
-from ..importer.imported import descend
-from ..importer.record import Record
 from ..importer.structures import copied_call
+from ..importer.tying import descend
 from ..proof.calls import Call, widened
 from ..proof.copies import LARGEST_IN_FLOAT64, copied
 from ..proof.differences import Difference, difference, gradient_floor, is_rounding, map_leaves
 from ..proof.drawing import fix_streams, fixed_key
-from ..proof.evidence import Evidence
+from ..proof.evidence import Evidence, attach
 from ..proof.outcomes import Outcome, Traced, of_torch
 from ..state_dict import load_state_dict, named_variables
 from ..state_dict import state_dict as state_dict_of
+from .as_json import arguments_from_json, array_from_json, sampled_as_json
 
 if TYPE_CHECKING:
     import torch
 
 FORMAT = "jaxnn-parity/1"
 MODEL, WEIGHTS, PARITY = "model.py", "weights.safetensors", "parity.json"
-
-# Up to this size an array is kept whole, beyond it that many of its elements.
-WHOLE = 4096
 
 
 class PortError(Exception):
@@ -108,48 +102,17 @@ def record(
             wide = copied(model)._apply(widened)
             in_float64 = of_torch(wide, call.widened()).gradients or {}
     outcome = of_torch(model, call)
-    gradients = outcome.gradients or {}
     return {
         "format": FORMAT,
         "mode": mode,
-        "outputs": [_kept(output) for output in outcome.outputs],
-        "gradients": {name: _kept(gradient) for name, gradient in gradients.items()},
-        "gradients in float64": {name: _kept(gradient) for name, gradient in in_float64.items()},
+        "outputs": [sampled_as_json(output) for output in outcome.outputs],
+        "gradients": _sampled(outcome.gradients or {}),
+        "gradients in float64": _sampled(in_float64),
     }
 
 
-def structure(value: Any) -> Any:
-    """Return arguments as JSON.
-
-    >>> structure((None, [1, "a"]))
-    {'tuple': [None, [1, 'a']]}
-    """
-    if hasattr(value, "shape"):
-        return _whole(as_numpy(value.detach() if hasattr(value, "detach") else value))
-    if isinstance(value, Mapping):
-        return {"dict": [[name, structure(item)] for name, item in value.items()]}
-    if isinstance(value, tuple):
-        return {"tuple": [structure(item) for item in value]}
-    if isinstance(value, list):
-        return [structure(item) for item in value]
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    return {"record": [[name, structure(item)] for name, item in vars(value).items()]}
-
-
-def _whole(array: np.ndarray) -> dict[str, Any]:
-    data = base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()
-    return {"dtype": str(array.dtype), "shape": list(array.shape), "data": data}
-
-
-def _kept(array: np.ndarray) -> dict[str, Any]:
-    """Return an array, or evenly spread elements of it where it is large."""
-    if array.size <= WHOLE:
-        return _whole(array)
-    # An odd step, so that no axis of a power of two is met at one place alone.
-    positions = np.arange(WHOLE) * ((array.size // WHOLE - 1) | 1)
-    sample = _whole(array.reshape(-1)[positions])
-    return {**sample, "shape": list(array.shape), "positions": positions.tolist()}
+def _sampled(gradients: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    return {name: sampled_as_json(gradient) for name, gradient in gradients.items()}
 
 
 # --- reading, without torch -----------------------------------------------------------------------
@@ -186,7 +149,8 @@ def load_port(folder: str | Path, *, rngs: RandomSource | None = None) -> nnx.Mo
     net = module.make(rngs=rngs)
     _load_weights(net, folder / WEIGHTS)
     with suppress(OSError, ValueError, KeyError, TypeError):  # what else it says is for check_port
-        net._evidence = Evidence.from_json(json.loads((folder / PARITY).read_text())["evidence"])
+        found = json.loads((folder / PARITY).read_text())["evidence"]
+        attach(net, Evidence.from_json(found))
     net.eval()
     return net  # type: ignore[no-any-return]
 
@@ -336,7 +300,7 @@ def _judged_in_float64(
             gradients = _run_port(folder, parity, wide=True).gradients or {}
         except TypeError:  # a dtype that the source fixes, and that does not mix with float64
             return report
-    floor = gradient_floor(map(_array, wanted.values()))
+    floor = gradient_floor(map(array_from_json, wanted.values()))
     rows = []
     for row in report.rows:
         judged = row
@@ -376,33 +340,9 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _given(parity: Mapping[str, Any], path: Path) -> tuple[Any, Any]:
     try:
-        return _actual(parity["args"]), _actual(parity["kwargs"])
+        return arguments_from_json(parity["args"]), arguments_from_json(parity["kwargs"])
     except (KeyError, ValueError, TypeError, binascii.Error) as error:
         raise PortError(f"{path} is damaged: {error!r}") from error
-
-
-def _actual(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_actual(item) for item in value]
-    if not isinstance(value, dict):
-        return value
-    if "data" in value:
-        return jnp.asarray(_array(value))
-    if "tuple" in value:
-        return tuple(_actual(item) for item in value["tuple"])
-    fields = value["dict"] if "dict" in value else value["record"]
-    pairs = {name: _actual(item) for name, item in fields}
-    return pairs if "dict" in value else Record(pairs)
-
-
-def _array(kept: Mapping[str, Any]) -> np.ndarray:
-    """Return an array, or the kept elements of one, flat."""
-    flat = np.frombuffer(base64.b64decode(kept["data"], validate=True), np.dtype(kept["dtype"]))
-    if "positions" not in kept:
-        return flat.reshape(kept["shape"])
-    if flat.size != len(kept["positions"]):
-        raise ValueError("an array has not as many elements as positions")
-    return flat
 
 
 def _report(parity: Mapping[str, Any], found: Outcome) -> ParityReport:
@@ -414,7 +354,7 @@ def _report(parity: Mapping[str, Any], found: Outcome) -> ParityReport:
         for i, (kept, output) in enumerate(zip(parity["outputs"], found.outputs, strict=True))
     ]
     kept_gradients: Mapping[str, Any] = parity["gradients"]
-    floor = gradient_floor(map(_array, kept_gradients.values()))
+    floor = gradient_floor(map(array_from_json, kept_gradients.values()))
     gradients = found.gradients or {}
     rows += [
         _compared(name, "gradient", kept, gradients.get(name), floor)
@@ -427,7 +367,7 @@ def _compared(
     name: str, kind: str, kept: Mapping[str, Any], got: np.ndarray | None, floor: float
 ) -> Difference:
     """Compare an array with one that was kept, or with those elements of it that were."""
-    shape, wanted = tuple(kept["shape"]), _array(kept)
+    shape, wanted = tuple(kept["shape"]), array_from_json(kept)
     if got is None or shape != got.shape:
         return Difference(name, kind, shape, float("nan"), float("nan"), False)
     ours = got.reshape(-1)[kept["positions"]] if "positions" in kept else got

@@ -7,6 +7,7 @@ from typing import Any
 
 from flax import nnx
 
+from ..importer import tree
 from ..importer.layers import Layer, parameters_of
 from ..importer.program import Call
 from ..importer.training_modes import OwnModes
@@ -99,6 +100,8 @@ class Part:
         """Return the part at the dotted path below this one, where the module is stored."""
         part = self
         for name in filter(None, path.split(".")):
+            if part.kind == "layer":  # whose parts the port does not write
+                return Part(Node(path, None), "layer")
             part = part.children[name]
             part = part.same or part
         return part
@@ -112,34 +115,31 @@ class Part:
         self.kind, self.base = ("sequential", "") if is_exact else (self.kind, "Sequential")
 
 
-def part_of(node: Node, made: dict[str, Part] | None = None) -> Part:
+def part_of(node: Node, before: dict[str, Part] | None = None) -> Part:
     """Return the part that a node of the tree becomes, with all below it.
 
     Args:
         node: the node.
-        made: the parts before it, by path.
+        before: takes the parts by their paths, and has those before it.
     """
-    made = {} if made is None else made
-    if node.same is not None:
-        same = made[node.same.path]
-        return Part(node, "none", draws=same.draws, mutable=same.mutable, same=same)
+    before = {} if before is None else before
     if node.kind == "none":
-        return Part(node, "none")
-    part = made[node.path] = (
-        _layer(node, node.layer)
-        if node.layer is not None
-        else Part(
-            node, node.kind, _class_name(node), training=node.training, evaluation=node.evaluation
-        )
-    )
-    if node.layer is not None:
-        return part
-    part.children = {name: part_of(child, made) for name, child in node.children.items()}
-    part.state = tuple(
-        Variable(v.name, "tied") if v.is_tied else _variable(v.name, v.kind, v.array)
-        for v in node.state
-        if v.is_tied or v.kind is not None
-    )
+        same = None if node.same is None else before[node.same.path]
+        return Part(
+            node, "none", same=same, draws=same is not None and same.draws,
+            mutable=same is not None and same.mutable,
+        )  # fmt: skip
+    part = _composed(node, before) if node.layer is None else _layer(node, node.layer)
+    before[node.path] = part
+    return part
+
+
+def _composed(node: Node, before: dict[str, Part]) -> Part:
+    """Return the part of a module that is no layer."""
+    part = Part(node, node.kind, _class_name(node))
+    part.training, part.evaluation = node.training, node.evaluation
+    part.children = {name: part_of(child, before) for name, child in node.children.items()}
+    part.state = tuple(map(_variable, (v for v in node.state if v.is_tied or v.kind is not None)))
     children = part.children.values()
     part.takes_rngs = node.draws_itself or any(child.takes_rngs for child in children)
     part.draws = node.draws_itself or _calls_what_draws(part)
@@ -193,9 +193,12 @@ def _calls_what_draws(part: Part) -> bool:
     )
 
 
-def _variable(name: str, kind: Any, array: Any) -> Variable:
-    library = "nnx" if kind.__module__.startswith("flax.") else "jaxnn"
-    return Variable(name, f"{library}.{kind.__name__}", tuple(array.shape), str(array.dtype))
+def _variable(variable: tree.Variable) -> Variable:
+    if variable.kind is None or variable.array is None:
+        return Variable(variable.name, "tied")
+    library = "nnx" if variable.kind.__module__.startswith("flax.") else "jaxnn"
+    kind, array = f"{library}.{variable.kind.__name__}", variable.array
+    return Variable(variable.name, kind, tuple(array.shape), str(array.dtype))
 
 
 # --- layers -------------------------------------------------------------------------------------

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 
@@ -17,9 +16,13 @@ from ..checkpoint import as_numpy
 from ..from_torch import check_module, example_of
 from ..importer.importation import import_model
 from ..importer.program import leaves
+from ..importer.training_modes import set_mode
 from ..importer.tree import Node
+from ..proof.comparing import Check, check_import
+from ..proof.copies import as_wide_as
 from ..proof.differences import map_leaves
-from ..proof.evidence import Check, check_import, evidence
+from ..proof.evidence import evidence
+from .as_json import arguments_as_json
 from .parity import (
     MODEL,
     PARITY,
@@ -28,7 +31,6 @@ from .parity import (
     check_port,
     record,
     save_weights,
-    structure,
 )
 from .source import source_of
 
@@ -52,7 +54,7 @@ def port(
     `parity.json`, the example with the outputs and gradients of the original in evaluation mode,
     by which `jaxnn verify FOLDER` proves the port on any machine, without torch.
 
-    Arguments that are no arrays are part of the written program, and no arguments of it.
+    Arguments that are not arrays become part of the program; the port does not take them.
 
     Args:
         module: the model. It is not changed.
@@ -64,7 +66,7 @@ def port(
             `parity.json`.
 
     Returns:
-        How the port, read back, compares with the original.
+        How the port, once read back, compares with the original.
 
     Raises:
         FileExistsError: if the folder holds files, and `force` is not set.
@@ -88,14 +90,11 @@ def port(
         return jaxnn.Sequential(jaxnn.Linear(3, 2, rngs=rngs), jaxnn.ReLU())
     """
     check_module(module, "port")
-    import torch
-
     folder = Path(folder)
     check_folder(folder, force)
     args, kwargs = example_of(module, example_args, example_kwargs)
     tensors = [*module.parameters(), *module.buffers(), *args, *kwargs.values()]
-    is_wide = any(getattr(tensor, "dtype", None) == torch.float64 for tensor in tensors)
-    with jax.enable_x64(is_wide or jax.config.read("jax_enable_x64")):
+    with as_wide_as(tensors):
         files = _files(module, args, kwargs, check)
         folder.mkdir(parents=True, exist_ok=True)
         net, source, parity = files
@@ -126,10 +125,11 @@ def _files(
     given = [map_leaves(value, lambda v: jnp.asarray(as_numpy(v))) for value in (args, kwargs)]
     source = source_of(tree, net, *given)
     evaluates = not isinstance(tree.root.evaluation, str)
-    original = copy.deepcopy(module).train(not evaluates)
+    original = copy.deepcopy(module)
+    set_mode(original, not evaluates)
     parity = record(original, args, kwargs, "evaluation" if evaluates else "training")
     taken, named = _taken(tree.root, evaluates, args, kwargs)
-    parity |= {"args": structure(taken), "kwargs": structure(named)}
+    parity |= {"args": arguments_as_json(taken), "kwargs": arguments_as_json(named)}
     if check is not False:
         parity["evidence"] = evidence(net).as_json()
     return net, source, parity

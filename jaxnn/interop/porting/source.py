@@ -9,10 +9,10 @@ from typing import Any
 
 from flax import nnx
 
-from ..importer.imported import descend
 from ..importer.naming import joined
 from ..importer.program import Body, Custom, Structure
 from ..importer.tree import ModelTree, Node
+from ..importer.tying import descend
 from .classes import Constructor, Definition, definitions_of, list_argument, sequential_arguments
 from .code import RESERVED, constant, is_name
 from .hints import names_of_calls
@@ -179,10 +179,10 @@ class _File:
         return lines
 
     def _init(self, definition: Definition, base: str) -> list[str]:
-        part, nodes = definition.first, definition.instances
-        constructor = Constructor(definition, nodes)
+        part, parts = definition.first, definition.instances
+        constructor = Constructor(definition, parts)
         body: list[str] = []
-        children = constructor.children("", nodes)
+        children = constructor.children("", parts)
         if part.base:
             arguments = sequential_arguments(children)
             if part.base == "ModuleList":
@@ -199,7 +199,7 @@ class _File:
             elif part.children[name].kind != "none":
                 body += wrapped(_assigned(name, code.text), 8)
         for at, variable in enumerate(part.state):
-            code = constructor.variable("", nodes, at)
+            code = constructor.variable("", parts, at)
             body += wrapped(_assigned(variable.name, code.text), 8)
         if part.own_modes:
             modes = ", ".join(repr(mode).replace("'", '"') for mode in part.own_modes)

@@ -12,7 +12,7 @@ from flax import nnx
 
 from ..checkpoint import as_numpy, as_tensor
 from ..importer.binding import bind
-from ..importer.imported import Imported
+from ..importer.imported import Imported, programs_of
 from ..importer.program import Body, Value, rebuild
 from ..importer.record import realise
 from ..importer.structures import described_call, given_call
@@ -231,10 +231,11 @@ def _free_in_programs(net: Imported, call: Call) -> list[Shape] | None:
     arrays = call.arrays()
     args, kwargs = call.in_jax(arrays)
     found: list[Shape] | None = None
-    for programs in (net._evaluation, net._training):
+    for training in (False, True):
+        programs = programs_of(net, training)
         if isinstance(programs, str) or not programs:
             continue
-        shapes = _shapes(net._source, programs[0].body, args, kwargs, arrays)
+        shapes = _shapes(type(net).__name__, programs[0].body, args, kwargs, arrays)
         pairs = [shapes] if found is None else [found, shapes]
         found = [
             _common(both, array.shape)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import random
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -15,9 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from ..importer.imported import Imported
+from ..importer.imported import Imported, change_programs
 from ..importer.probing import steady_seeds
 from ..importer.program import Operation, Program
+from ..importer.training_modes import set_mode
 from .calls import Call, widened
 from .differences import Difference, is_rounding
 from .outcomes import Outcome, differences, of_flax, of_torch, with_steady_coins
@@ -48,7 +49,9 @@ def twin(model: torch.nn.Module, training: bool | None = None) -> torch.nn.Modul
     """Return a copy of a copy, in a mode or as it is; those of a large model share parameters."""
     shared = {id(p): p for p in model.parameters()} if _is_large(model) else {}
     made = copy.deepcopy(model, shared)
-    return made if training is None else made.train(training)
+    if training is not None:
+        set_mode(made, training)
+    return made
 
 
 def _is_large(model: torch.nn.Module) -> bool:
@@ -79,7 +82,7 @@ def of_model(model: torch.nn.Module, call: Call, training: bool | None = None) -
             except RuntimeError as error:
                 if "leaf variables" not in str(error):
                     raise
-                return of_torch(twin(model, training), call, as_leaves=True)
+                return of_torch(twin(model, training), call, uncopied=True)
 
     outcome = run()
     # The importer lets a branch on a single random number go one way.
@@ -122,17 +125,12 @@ def _with_wide_programs(net: nnx.Module) -> nnx.Module:
     made = nnx.clone(net)
     for _, node in nnx.iter_modules(made):
         if isinstance(node, Imported):
-            node._training, node._evaluation = map(_wide, (node._training, node._evaluation))
+            change_programs(node, _wide)
     return made
 
 
-def _wide(programs: Any) -> Any:
-    if isinstance(programs, str):
-        return programs
-    return tuple(
-        Program(replace(program.body, steps=tuple(map(_wide_step, program.body.steps))))
-        for program in programs
-    )
+def _wide(program: Program) -> Program:
+    return Program(replace(program.body, steps=tuple(map(_wide_step, program.body.steps))))
 
 
 def _wide_step(step: Any) -> Any:
@@ -160,6 +158,13 @@ def _in_float64(net: nnx.Module) -> nnx.Module:
 
     graph, state = nnx.split(net)
     return nnx.merge(graph, jax.tree.map(wide, state))
+
+
+def as_wide_as(tensors: Iterable[Any]) -> Any:
+    """Return a context in which JAX has numbers of 64 bits, if one of the tensors has such."""
+    wide = ("torch.float64", "torch.complex128")
+    is_wide = any(str(getattr(tensor, "dtype", "")) in wide for tensor in tensors)
+    return jax.enable_x64(is_wide or jax.config.read("jax_enable_x64"))
 
 
 @contextmanager

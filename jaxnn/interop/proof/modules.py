@@ -14,6 +14,7 @@ from flax import nnx
 
 from ...modules._module import takes_rngs
 from ..importer.imported import Imported
+from ..importer.observers import Observer, observed_by
 from .calls import Call
 from .differences import Difference, difference, leaves_of
 from .drawing import fixed_in_torch, fixed_key
@@ -59,41 +60,51 @@ def outputs_of_flax(net: nnx.Module, call: Call) -> dict[tuple[str, int], list[n
 
     args, kwargs = call.in_jax(call.arrays())
     options = {"rngs": fixed_key()} if takes_rngs(net) else {}
-    with _noted({type(node) for _, node in nnx.iter_modules(net)}, note):
+    kinds = {type(node) for _, node in nnx.iter_modules(net)}
+    called = {kind for kind in kinds if not issubclass(kind, Imported) and _owner(kind)}
+    with observed_by(_Noting(note)), _noted(called, note):
         net(*args, **kwargs, **options)  # type: ignore[operator]
     return found
+
+
+class _Noting(Observer):
+    """Lets `note` see what imported modules return, which run their parts without calling them."""
+
+    def __init__(self, note: Callable[[Any, Any], None]) -> None:
+        self.note = note
+
+    def returns(self, module: nnx.Module, result: Any) -> None:
+        self.note(module, result)
 
 
 @contextmanager
 def _noted(kinds: set[type], note: Callable[[Any, Any], None]) -> Iterator[None]:
     """Let `note` see what every call of a module of these classes returns."""
     # Several classes may have the method of one that they derive from.
-    originals = {_method(kind): getattr(*_method(kind)) for kind in kinds}
+    originals = {_owner(kind): _owner(kind).__call__ for kind in kinds}
 
-    def wrapped(owner: type, name: str, original: Any) -> Any:
+    def wrapped(owner: Any, original: Any) -> Any:
         @wraps(original)
         def call(self: Any, *args: Any, **kwargs: Any) -> Any:
             output = original(self, *args, **kwargs)
-            if type(self) in kinds and _method(type(self)) == (owner, name):
-                note(self, output[0] if name == "_run" else output)
+            if type(self) in kinds and _owner(type(self)) is owner:
+                note(self, output)
             return output
 
         return call
 
     try:
-        for (owner, name), original in originals.items():
-            setattr(owner, name, wrapped(owner, name, original))
+        for owner, original in originals.items():
+            owner.__call__ = wrapped(owner, original)
         yield
     finally:
-        for (owner, name), original in originals.items():
-            setattr(owner, name, original)
+        for owner, original in originals.items():
+            owner.__call__ = original
 
 
-def _method(kind: type) -> tuple[type, str]:
-    """Return the method that runs a module's forward pass: the class that has it, and its name."""
-    # An imported module runs its parts' programs without calling them.
-    name = "_run" if issubclass(kind, Imported) else "__call__"
-    return next((owner for owner in kind.__mro__ if name in vars(owner)), kind), name
+def _owner(kind: Any) -> Any:
+    """Return the class whose `__call__` a module runs; None where it has none."""
+    return next((owner for owner in kind.__mro__ if "__call__" in vars(owner)), None)
 
 
 def output_differences(

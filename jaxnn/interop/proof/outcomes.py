@@ -71,7 +71,7 @@ def differences(wanted: Outcome, got: Outcome) -> list[Difference]:
     """Compare what the original gave with what the port gave.
 
     Raises:
-        ValueError: if the results have not as many arrays.
+        ValueError: if the results do not hold equally many arrays.
     """
     if len(wanted.outputs) != len(got.outputs):
         raise ValueError(
@@ -118,14 +118,14 @@ def cotangent(shape: tuple[int, ...], is_complex: bool = False) -> np.ndarray:
 # --- the original ---------------------------------------------------------------------------------
 
 
-def of_torch(model: torch.nn.Module, call: Call, *, as_leaves: bool = False) -> Outcome:
+def of_torch(model: torch.nn.Module, call: Call, *, uncopied: bool = False) -> Outcome:
     """Run a model that may be changed, in the mode that it is in, with every draw fixed.
 
     Args:
         model: the model.
         call: the arguments.
-        as_leaves: whether the model is given the leaves that are differentiated, which it must not
-            change in place, and not copies of them, whose `requires_grad` it must not set.
+        uncopied: whether the model is given the very tensors that are differentiated, which it must
+            not change in place, or copies of them, whose `requires_grad` it must not set.
 
     Raises:
         CannotFix: if it draws what cannot be fixed.
@@ -142,8 +142,8 @@ def of_torch(model: torch.nn.Module, call: Call, *, as_leaves: bool = False) -> 
         return value
 
     with torch.inference_mode(False), torch.enable_grad(), fixed_in_torch() as drawn:
-        leaves = [_leaf(tensor) for tensor in call.tensors]
-        given = leaves if as_leaves else [leaf.clone() for leaf in leaves]
+        inputs = [_input(tensor) for tensor in call.tensors]
+        given = inputs if uncopied else [tensor.clone() for tensor in inputs]
         args, kwargs = call.in_torch(given)
         with noted_reads(note):
             result = model(*args, **kwargs)
@@ -151,7 +151,7 @@ def of_torch(model: torch.nn.Module, call: Call, *, as_leaves: bool = False) -> 
         found: dict[str, np.ndarray] | None = None
         why = ""
         try:
-            found = _gradients(model, leaves, outputs)
+            found = _gradients(model, inputs, outputs)
         except (RuntimeError, NotImplementedError) as error:
             why = f"the original has no gradients: {error}"
     after = dict(_state_of(model))
@@ -175,7 +175,7 @@ def with_steady_coins(run: Callable[[], Outcome]) -> Outcome:
         return run()
 
 
-def _leaf(tensor: torch.Tensor) -> torch.Tensor:
+def _input(tensor: torch.Tensor) -> torch.Tensor:
     is_number = tensor.is_floating_point() or tensor.is_complex()
     return tensor.detach().clone().requires_grad_(is_number)
 
@@ -185,12 +185,12 @@ def _state_of(model: torch.nn.Module) -> list[tuple[str, torch.Tensor]]:
 
 
 def _gradients(
-    model: torch.nn.Module, leaves: Sequence[torch.Tensor], outputs: Sequence[Any]
+    model: torch.nn.Module, given: Sequence[torch.Tensor], outputs: Sequence[Any]
 ) -> dict[str, np.ndarray]:
     import torch
 
     ends = [o for o in outputs if isinstance(o, torch.Tensor) and o.requires_grad]
-    inputs = [leaf for leaf in leaves if leaf.requires_grad]
+    inputs = [tensor for tensor in given if tensor.requires_grad]
     parameters = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     targets = [*inputs, *(parameter for _, parameter in parameters)]
     names = [*(f"input {i}" for i in range(len(inputs))), *(name for name, _ in parameters)]

@@ -1,0 +1,97 @@
+"""Shapes, and arrays put together and taken apart."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..code import ATOM, Code, call, constant, joined, method, sequence
+from ._register import Operands, same_dtype, spells
+
+
+@spells("view", "reshape", "_unsafe_view")
+def _reshape(operands: Operands, given: dict[str, Any]) -> Code | None:
+    sizes = given.get("size", given.get("shape"))
+    if "dtype" in given or not isinstance(sizes, (list, tuple)):
+        return None
+    parts = [operands.code(size) for size in sizes] or [Code("()")]
+    return method(operands.code(given["self"]), "reshape", *parts)
+
+
+@spells("permute")
+def _permute(operands: Operands, given: dict[str, Any]) -> Code | None:
+    kind = operands.kind(given["self"])
+    if kind is None or not kind.ndim:
+        return None
+    dims = [constant(dim % kind.ndim) for dim in given["dims"]]
+    return method(operands.code(given["self"]), "transpose", *dims)
+
+
+@spells("transpose")
+def _transpose(operands: Operands, given: dict[str, Any]) -> Code | None:
+    dims = [given.get(name) for name in ("dim0", "dim1")]
+    if None in dims:
+        return None
+    return method(operands.code(given["self"]), "swapaxes", *map(constant, dims))
+
+
+@spells("t")
+def _t(operands: Operands, given: dict[str, Any]) -> Code | None:
+    kind, of = operands.kind(given["self"]), operands.code(given["self"])
+    return joined(f"{of.at(ATOM)}.T", [of]) if kind and kind.ndim == 2 else None
+
+
+@spells("expand")
+def _expand(operands: Operands, given: dict[str, Any]) -> Code | None:
+    if any(isinstance(size, int) and size == -1 for size in given["size"]):
+        return None
+    shape = sequence([operands.code(size) for size in given["size"]])
+    return call("jnp.broadcast_to", operands.code(given["self"]), shape)
+
+
+@spells("cat", "concat")
+def _concatenate(operands: Operands, given: dict[str, Any]) -> Code | None:
+    return _of_list("jnp.concatenate", operands, given)
+
+
+@spells("stack")
+def _stack(operands: Operands, given: dict[str, Any]) -> Code | None:
+    return _of_list("jnp.stack", operands, given)
+
+
+def _of_list(function: str, operands: Operands, given: dict[str, Any]) -> Code | None:
+    tensors = given["tensors"]
+    kinds = [operands.kind(tensor) for tensor in tensors]
+    if not same_dtype(operands, tensors) or len({k.ndim for k in kinds if k}) != 1:
+        return None
+    named = {"axis": constant(given["dim"])} if given.get("dim") else {}
+    return call(function, sequence([operands.code(t) for t in tensors], "[]"), **named)
+
+
+@spells("chunk", "split")
+def _split(operands: Operands, given: dict[str, Any]) -> Code | None:
+    kind, dim = operands.kind(given["self"]), given.get("dim", 0)
+    size = given.get("split_size")
+    if kind is None or kind.dtype is None or (size is not None and not isinstance(size, int)):
+        return None
+    lengths = {shape[dim] for shape in kind.shapes}
+    counts = {given["chunks"]} if size is None else {n // size for n in lengths}
+    if len(counts) != 1 or not all(isinstance(n, int) for n in counts):
+        return None
+    count = counts.pop()
+    if any(n % count or (size is not None and n != count * size) for n in lengths):
+        return None
+    x = operands.code(given["self"])
+    return call("jnp.split", x, constant(count), axis=constant(dim))
+
+
+@spells("unbind")
+def _unbind(operands: Operands, given: dict[str, Any]) -> Code | None:
+    # An array is iterated along its first dimension.
+    return operands.code(given["self"]) if not given.get("dim") else None
+
+
+@spells("constant_pad_nd", "pad")
+def _pad(operands: Operands, given: dict[str, Any]) -> Code | None:
+    names = ("mode", "value")
+    named = {n: operands.code(given[n]) for n in names if given.get(n) not in (None, 0, "constant")}
+    return call("F.pad", operands.code(given["self"]), operands.code(tuple(given["pad"])), **named)
