@@ -16,7 +16,7 @@ import jaxnn
 pytest.importorskip("PIL")
 torch = pytest.importorskip("torch")
 
-EXAMPLE = Path(__file__).parent.parent / "examples" / "mtcnn"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "mtcnn"
 
 
 @pytest.fixture

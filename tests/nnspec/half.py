@@ -71,7 +71,7 @@ cases:
 
 def specification(folder: Path, text: str = LAYER) -> Path:
     """Write a specification that holds this layer file alone; return the file."""
-    schema = Path(__file__).resolve().parents[1] / "spec" / "schema.json"
+    schema = Path(__file__).resolve().parents[2] / "spec" / "schema.json"
     path = folder / "layers" / "activation" / "Half.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)
     shutil.copy(schema, folder)

@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("orbax.checkpoint")
 
-SCRIPT = Path(__file__).parents[1] / "examples" / "many_processes.py"
+SCRIPT = Path(__file__).parents[2] / "examples" / "many_processes.py"
 STEPS, EVERY = 6, 2
 
 

@@ -149,7 +149,7 @@ def test_goldens_need_no_torch(tmp_path: Path) -> None:
 def test_a_backend_in_another_language(tmp_path: Path) -> None:
     if shutil.which("node") is None:
         pytest.skip("node is not installed")
-    script = Path(__file__).parents[1] / "examples" / "process" / "maxpool2d.mjs"
+    script = Path(__file__).parents[2] / "examples" / "process" / "maxpool2d.mjs"
     command = [
         *("run", "--backend", f"process:node {script}", "--layer", "MaxPool2d"),
         *("--against", "golden", "--jobs", "1", "--out", str(tmp_path)),
@@ -166,7 +166,7 @@ def test_an_export_needs_nothing_else(tmp_path: Path) -> None:
     """The example in JavaScript judges itself by what `nnspec export` wrote, and finds a fault."""
     if shutil.which("node") is None:
         pytest.skip("node is not installed")
-    script = Path(__file__).parents[1] / "examples" / "process" / "maxpool2d.mjs"
+    script = Path(__file__).parents[2] / "examples" / "process" / "maxpool2d.mjs"
     choice = ["--layer", "MaxPool2d", "--dtype", "float32", "--out", str(tmp_path)]
     subprocess.run([sys.executable, "-m", "nnspec.cli", "export", *choice], check=True)
     written = tmp_path / "MaxPool2d.json"

@@ -529,7 +529,7 @@ def test_linen_layers_of_jaxnn_have_torchs_names() -> None:
 
 @pytest.mark.standard_promotion
 def test_the_documents_examples_run() -> None:
-    text = (Path(__file__).parents[1] / "docs" / "weights.md").read_text()
+    text = (Path(__file__).parents[2] / "docs" / "weights.md").read_text()
     blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     assert len(blocks) == 3
     names: dict[str, object] = {}

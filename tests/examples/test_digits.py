@@ -14,7 +14,7 @@ import pytest
 for package in ("sklearn", "matplotlib", "orbax.checkpoint", "torch"):
     pytest.importorskip(package)
 
-SCRIPT = Path(__file__).parents[1] / "examples" / "digits" / "train.py"
+SCRIPT = Path(__file__).parents[2] / "examples" / "digits" / "train.py"
 
 
 def run(folder: Path) -> str:

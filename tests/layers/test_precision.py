@@ -21,7 +21,7 @@ from jaxnn.precision import _HALF_OPERATORS, _WIDE_OPERATORS, mixed_precision
 torch = pytest.importorskip("torch")
 nn = torch.nn
 
-PAGE = Path(__file__).parents[1] / "docs" / "accelerators.md"
+PAGE = Path(__file__).parents[2] / "docs" / "accelerators.md"
 
 
 class Attention(nn.Module):
