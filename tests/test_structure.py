@@ -215,6 +215,13 @@ def test_a_layer_leaves_formula_and_errors_to_its_function(spec: Any) -> None:
     assert not re.search(r"^ *(Formula|Raises):", layer.__doc__, re.MULTILINE)
 
 
+def test_a_private_name_of_layers_stays_in_its_file() -> None:
+    for path in [*files("jaxnn/modules"), *files("jaxnn/utils"), *files("jaxnn/sparse")]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom):
+                assert not [a.name for a in node.names if a.name.startswith("_")], path
+
+
 def test_no_file_of_layers_is_long() -> None:
     for path in [*files("jaxnn/modules"), *files("jaxnn/utils"), *files("jaxnn/sparse")]:
         assert len(path.read_text().splitlines()) <= 500, path

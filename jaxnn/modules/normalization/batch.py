@@ -19,7 +19,9 @@ from .._state import value_of
 from ._statistics import LazyNorm, NormWithStatistics
 
 
-class _BatchNorm(NormWithStatistics):
+class BatchNorm(NormWithStatistics):
+    """Batch normalisation of inputs of the ranks `_ranks`."""
+
     def __init__(
         self,
         num_features: int,
@@ -75,7 +77,7 @@ class _BatchNorm(NormWithStatistics):
             )
 
 
-class BatchNorm1d(_BatchNorm):
+class BatchNorm1d(BatchNorm):
     """Normalise each channel of a batch of vectors or sequences; see `BatchNorm2d`.
 
     Shapes: (N, C) or (N, C, L), kept.
@@ -91,7 +93,7 @@ class BatchNorm1d(_BatchNorm):
     _ranks = (2, 3)
 
 
-class BatchNorm2d(_BatchNorm):
+class BatchNorm2d(BatchNorm):
     """Normalise each channel of a batch of images: see `jaxnn.functional.batch_norm`.
 
     In training, the statistics are the batch's, and running = (1 - momentum) * running + momentum *
@@ -135,7 +137,7 @@ class BatchNorm2d(_BatchNorm):
     _ranks = (4,)
 
 
-class BatchNorm3d(_BatchNorm):
+class BatchNorm3d(BatchNorm):
     """Normalise each channel of a batch of volumes; see `BatchNorm2d`.
 
     Shapes: (N, C, D, H, W), kept.

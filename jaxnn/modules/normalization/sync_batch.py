@@ -10,10 +10,10 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from ..._types import AxisName
-from .batch import _BatchNorm
+from .batch import BatchNorm
 
 
-class SyncBatchNorm(_BatchNorm):
+class SyncBatchNorm(BatchNorm):
     """Batch normalisation by the statistics of a batch that is spread over devices.
 
     As `BatchNorm2d`, for any number of spatial dimensions. Where the batch is one sharded array
@@ -90,7 +90,7 @@ class SyncBatchNorm(_BatchNorm):
         if process_group is not None:
             cls(1, process_group=process_group)
         for path, layer in list(nnx.iter_modules(module)):
-            if isinstance(layer, _BatchNorm) and not isinstance(layer, SyncBatchNorm):
+            if isinstance(layer, BatchNorm) and not isinstance(layer, SyncBatchNorm):
                 sync = cls._from(layer, axis_name)
                 if not path:
                     return sync
@@ -104,7 +104,7 @@ class SyncBatchNorm(_BatchNorm):
         return module
 
     @classmethod
-    def _from(cls, layer: _BatchNorm, axis_name: AxisName) -> SyncBatchNorm:
+    def _from(cls, layer: BatchNorm, axis_name: AxisName) -> SyncBatchNorm:
         sync = cls(0, axis_name=axis_name)
         own = vars(sync)
         kept = {name: value for name, value in vars(layer).items() if name != "axis_name"}
