@@ -115,7 +115,7 @@ def shape_and_dtype(value: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:
     """Return the shape and dtype of an array of any library, without reading its values.
 
     Raises:
-        ValueError: if it is no array, has a dtype that NumPy lacks, or holds no values.
+        ValueError: if it is not an array, has a dtype that NumPy lacks, or holds no values.
     """
     if not is_array(value):
         raise ValueError(f"must be an array, got {type(value).__name__}")
@@ -318,7 +318,7 @@ def _entry_at(found: Mapping[Any, Any], origin: str, path: str) -> Mapping[str, 
     entries = [name for name, value in found.items() if isinstance(value, Mapping)]
     raise ValueError(
         f"{origin} has no entry {path!r}; "
-        + (f"its entries are {entries}" if entries else "it has no entries, but arrays alone")
+        + (f"its entries are {entries}" if entries else "it has arrays alone, and no entries")
     )
 
 
@@ -378,13 +378,13 @@ def _read_safetensors(path: Path) -> dict[str, StoredArray]:
         with safe_open(path, framework="numpy"):
             pass
     except SafetensorError as error:
-        raise ValueError(f"{path} is no valid safetensors file: {error}") from error
+        raise ValueError(f"{path} is not a valid safetensors file: {error}") from error
     with path.open("rb") as file:
         header_size = int.from_bytes(file.read(8), "little")
         pairs = json.loads(file.read(header_size), object_pairs_hook=lambda pairs: pairs)
     header = {name: dict(entry) for name, entry in pairs if name != "__metadata__"}
     if len({name for name, _ in pairs}) < len(pairs):
-        raise ValueError(f"{path} is no valid safetensors file: its header says one name twice")
+        raise ValueError(f"{path} is not a valid safetensors file: its header says one name twice")
     arrays = {}
     for name, entry in header.items():
         if entry["dtype"] not in _SAFETENSORS_DTYPES:

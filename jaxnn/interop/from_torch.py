@@ -125,7 +125,7 @@ def example_of(
 
 
 def check_module(module: Any, function: str) -> None:
-    """Refuse what is no model of PyTorch.
+    """Refuse what is not a model of PyTorch.
 
     Args:
         module: what was given as one.
@@ -133,7 +133,7 @@ def check_module(module: Any, function: str) -> None:
 
     Raises:
         ImportError: if PyTorch is not installed.
-        TypeError: if `module` is no torch.nn.Module.
+        TypeError: if `module` is not a torch.nn.Module.
     """
     try:
         import torch

@@ -29,8 +29,8 @@ def check_value(value: Any, shape: tuple[int, ...], dtype: Any) -> None:
     """Refuse what a variable cannot hold, reading the values only where its integers are narrower.
 
     Raises:
-        ValueError: if `value` is no array, or has another shape, complex values for real ones, or
-            integers out of range.
+        ValueError: if `value` is not an array, or has another shape, complex values for real ones,
+            or integers out of range.
     """
     found, given = shape_and_dtype(value)
     if found != shape and not (shape == () and found == (1,)):

@@ -89,7 +89,7 @@ def state_dict(module: nnx.Module) -> dict[str, np.ndarray]:
 
     In torch's order: a module's own parameters, its own buffers, then its children, each in the
     order of registration. A variable that is shared appears under each of its names. Random number
-    state, `jaxnn.NonPersistent` buffers, caches and intermediates are no part of it.
+    state, `jaxnn.NonPersistent` buffers, caches and intermediates are not part of it.
 
     The layers of Flax itself (nnx.Linear, nnx.Conv ...) have the names and the layout of torch's
     layers here: their kernels are weights, transposed. What Flax does not hold is zero: the number
@@ -103,7 +103,7 @@ def state_dict(module: nnx.Module) -> dict[str, np.ndarray]:
         int64 even where JAX, without its 64-bit mode, holds it as int32.
 
     Raises:
-        TypeError: if `module` is not an nnx.Module, or one of its variables holds no array.
+        TypeError: if `module` is not an nnx.Module, or one of its variables does not hold an array.
 
     Source: torch.nn.Module.state_dict.
 
@@ -410,7 +410,7 @@ def _export(key: str, variable: nnx.Variable[Any]) -> np.ndarray:
 def _array_of(key: str, variable: nnx.Variable[Any]) -> Any:
     value = variable.get_value()
     if not hasattr(value, "shape") or not hasattr(value, "dtype"):
-        raise TypeError(f"the variable {key} holds no array but a {type(value).__name__}")
+        raise TypeError(f"the variable {key} must hold an array, got {type(value).__name__}")
     return value
 
 

@@ -33,7 +33,7 @@ def with_gradient(
     def called(inputs: Sequence[Any], beside: Sequence[Any]) -> tuple[Any, ...]:
         is_array = [hasattr(value, "shape") for value in beside]
         arrays = tuple(value for value, array in zip(beside, is_array, strict=True) if array)
-        # Sizes are static: they are no arguments of what is differentiated.
+        # Sizes are static: they are not arguments of what is differentiated.
         sizes = {
             len(inputs) + at: value
             for at, (value, array) in enumerate(zip(beside, is_array, strict=True))

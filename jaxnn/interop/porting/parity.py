@@ -129,7 +129,7 @@ def load_port(folder: str | Path, *, rngs: RandomSource | None = None) -> nnx.Mo
         The model.
 
     Raises:
-        PortError: if the folder is no port, or its weights are damaged.
+        PortError: if the folder is not a port, or its weights are damaged.
 
     Source: jaxnn.
 
@@ -176,7 +176,7 @@ def _module_of(path: Path) -> Any:
 
 
 def save_weights(net: nnx.Module, path: Path) -> None:
-    """Write a model's parameters and buffers, those among them that are no part of a state dict."""
+    """Write a model's parameters and buffers, with those that are not in a state dict."""
     # What has several names is written under the first.
     names: dict[int, str] = {}
     for name, variable in named_variables(net):
@@ -226,7 +226,7 @@ def check_port(folder: str | Path, *, device: str | None = None) -> ParityReport
         The comparison of every output and gradient; print it to see a table.
 
     Raises:
-        PortError: if the folder is no port, a file of it is damaged, or there is no such device.
+        PortError: if the folder is not a port, a file of it is damaged, or there is no such device.
 
     Source: jaxnn.
 

@@ -135,7 +135,7 @@ def part_of(node: Node, before: dict[str, Part] | None = None) -> Part:
 
 
 def _composed(node: Node, before: dict[str, Part]) -> Part:
-    """Return the part of a module that is no layer."""
+    """Return the part of a module that is not a layer."""
     part = Part(node, node.kind, _class_name(node))
     part.training, part.evaluation = node.training, node.evaluation
     part.children = {name: part_of(child, before) for name, child in node.children.items()}

@@ -120,7 +120,7 @@ def is_rounding(narrow: Difference, wide: Difference) -> bool:
 
     At a kink (a ReLU's input that is zero but for rounding) two correct programs have two gradients
     in float32, and the same one in float64; and an ill-conditioned value has few digits in float32.
-    A fault is as large in float64. What is finite in one alone is no rounding.
+    A fault is as large in float64. What is finite in one alone is not rounding.
 
     Args:
         narrow: how the models differ.

@@ -307,7 +307,7 @@ class Traced:
 
     @property
     def text(self) -> str | None:
-        """The program, by which two are told apart; None where it is no program."""
+        """The program, by which two are told apart; None where there is none."""
         return None if self.lowered is None else self.lowered.as_text()
 
     def compile(self, quickly: bool = True) -> Traced:

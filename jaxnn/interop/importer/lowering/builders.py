@@ -117,7 +117,7 @@ def body_of(
 
 
 def _extra(frame: Frame, frames: Frames) -> list[torch.fx.Node]:
-    """Return the nodes of a call that are used after it, but are no result of it."""
+    """Return the nodes of a call that are used after it, but are not among its results."""
     inside, given = list(frame.inside()), set(frame.outputs.values())
     used = frames.used_beyond(inside, frame.parent)
     return [node for node in used if node not in given and not is_size(node)]

@@ -20,7 +20,7 @@ LITERAL_SIZE = 64
 
 @dataclass
 class Placeholders:
-    """What each placeholder that is no argument stands for.
+    """What each placeholder that is not an argument stands for.
 
     Attributes:
         state: of a parameter or buffer, its name.
