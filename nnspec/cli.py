@@ -9,7 +9,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from rich.syntax import Syntax
 from rich.table import Table
 
 from . import export, golden, process, report, runner
+from .arguments import parser
 from .backend import Backend, BackendError
 from .document import LayerSpec
 from .judge import judge
@@ -34,7 +35,6 @@ from .specification import (
     specification_folder,
 )
 from .strict_yaml import SpecError
-from .tensors import PROFILES
 
 SHOWN = 12  # failures printed in full
 
@@ -49,9 +49,9 @@ class UserError(Exception):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0 passed, 1 failed, 2 called wrongly."""
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     try:
-        return int(options.command(options))
+        return _COMMANDS[options.command](options)
     except BrokenPipeError:  # whoever reads the output, such as head, has seen enough
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (open until the exit)
         return 1
@@ -61,152 +61,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         errors.print("nnspec: interrupted")
         return 130
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        "nnspec", description="Judge implementations of torch.nn layers."
-    )
-    parser.add_argument("--spec", type=Path, help="folder of the specification (default: ./spec)")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    run = commands.add_parser("run", help="run cases on a backend and report")
-    run.set_defaults(command=_run)
-    run.add_argument(
-        "--backend", action="append", help="a backend's name, or process:COMMAND (default: jaxnn)"
-    )
-    run.add_argument(
-        "--against", default="torchref", help="torchref, another backend, golden, or none"
-    )
-    _filters(run)
-    run.add_argument(
-        "--dtype", action="append", default=[], help="dtypes to run (default: float32)"
-    )
-    run.add_argument("--all", action="store_true", help="leave nothing out: every dtype")
-    run.add_argument(
-        "--level", choices=("must", "quirk"), default="quirk", help="must: quirks are not judged"
-    )
-    run.add_argument("--jobs", type=_count, default=os.cpu_count() or 1, help="worker processes")
-    run.add_argument("--device", help="device for the backend, such as cpu or gpu")
-    _profile(run)
-    run.add_argument(
-        "--timeout",
-        type=_seconds,
-        default=120.0,
-        help="seconds a process backend may take to answer",
-    )
-    run.add_argument(
-        "--allow-unsupported", action="store_true", help="unsupported cases do not fail the run"
-    )
-    run.add_argument(
-        "--out", type=Path, default=Path("nnspec-report"), help="folder of the reports"
-    )
-
-    validate = commands.add_parser("validate", help="check layer files")
-    validate.set_defaults(command=_validate)
-    validate.add_argument(
-        "paths", nargs="*", type=Path, help="files or folders (default: the specification)"
-    )
-
-    listing = commands.add_parser("list", help="what the specification holds")
-    listing.set_defaults(command=_list)
-    _filters(listing)
-    listing.add_argument(
-        "--missing",
-        action="store_true",
-        help="what the reference library has and the specification has not",
-    )
-    listing.add_argument(
-        "--against", default="torchref", help="the library that --missing compares with"
-    )
-
-    show = commands.add_parser(
-        "show", help="a layer, claim, mutant or case as it stands in the file"
-    )
-    show.set_defaults(command=_show)
-    show.add_argument("id", help="MaxPool2d, MaxPool2d.B03, or MaxPool2d/ceil-drop-k1s2[@float32]")
-
-    repro = commands.add_parser("repro", help="run one case and print its tensors")
-    repro.set_defaults(command=_repro)
-    repro.add_argument("id", help="a case id, with @dtype unless float32")
-    repro.add_argument("--backend", default="jaxnn")
-    repro.add_argument("--against", default="torchref")
-    repro.add_argument("--device")
-    _profile(repro)
-
-    record = commands.add_parser("record", help="record goldens from the reference")
-    record.set_defaults(command=_record)
-    record.add_argument("--layer", action="append", default=[])
-    record.add_argument("--backend", default="torchref", help="the reference")
-    record.add_argument(
-        "--check", action="store_true", help="compare with what is recorded; write nothing"
-    )
-
-    fuzz = commands.add_parser("fuzz", help="random configurations, one backend against another")
-    fuzz.set_defaults(command=_fuzz)
-    fuzz.add_argument("layers", nargs="+", metavar="LAYER")
-    fuzz.add_argument("--backend", default="jaxnn")
-    fuzz.add_argument("--against", default="torchref")
-    fuzz.add_argument(
-        "--configurations", type=_count, default=250, help="distinct configurations a layer"
-    )
-    fuzz.add_argument(
-        "--examples", type=_count, default=10, help="values drawn for each configuration"
-    )
-    fuzz.add_argument("--seed", type=int, default=0)
-    fuzz.add_argument("--dtype", action="append", default=[], help="dtypes to draw (default: all)")
-    fuzz.add_argument("--out", type=Path, help="JSON file for the counts and findings")
-
-    diff = commands.add_parser("diff", help="what changed between two JSON reports")
-    diff.set_defaults(command=_diff)
-    diff.add_argument("before", type=Path)
-    diff.add_argument("after", type=Path)
-
-    exporting = commands.add_parser(
-        "export", help="resolved cases as JSON: no evaluator or generator needed"
-    )
-    exporting.set_defaults(command=_export)
-    _filters(exporting)
-    exporting.add_argument("--dtype", action="append", default=[])
-    exporting.add_argument(
-        "--against",
-        help="where the wanted numbers come from: golden, a backend, or none "
-        "(default: golden, where goldens are recorded)",
-    )
-    exporting.add_argument("--out", type=Path, required=True, help="folder to write to")
-
-    serve = commands.add_parser("serve", help="offer an installed backend over JSON lines")
-    serve.set_defaults(command=_serve)
-    serve.add_argument("backend")
-    return parser
-
-
-def _count(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1")
-    return int(text)
-
-
-def _seconds(text: str) -> float:
-    try:
-        if 0 < float(text) < float("inf"):
-            return float(text)
-    except ValueError:
-        pass
-    raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
-
-
-def _profile(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--profile", choices=tuple(PROFILES), default="float32",
-        help="how precise the products of float32 are on the device (default: float32)",
-    )  # fmt: skip
-
-
-def _filters(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--layer", action="append", default=[], help="layer name or pattern")
-    parser.add_argument("--family", action="append", default=[], help="family name or pattern")
-    parser.add_argument("--case", action="append", default=[], help="case id or pattern")
 
 
 def _folder(options: argparse.Namespace) -> Path:
@@ -562,6 +416,12 @@ def _export(options: argparse.Namespace) -> int:
 def _serve(options: argparse.Namespace) -> int:
     process.serve(load_backend(options.backend), sys.stdin, sys.stdout)
     return 0
+
+
+_COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "run": _run, "validate": _validate, "list": _list, "show": _show, "repro": _repro,
+    "record": _record, "fuzz": _fuzz, "diff": _diff, "export": _export, "serve": _serve,
+}  # fmt: skip
 
 
 if __name__ == "__main__":

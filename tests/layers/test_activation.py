@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from against_torch import assert_same_function, draw
 
 import jaxnn
 import jaxnn.functional as F
@@ -122,3 +123,68 @@ def test_refusals_name_the_argument(
 ) -> None:
     with pytest.raises(error, match=f"`{named}`"):
         call()
+
+
+SPECIAL = np.array([np.nan, -0.0, 0.0, -1, 1, np.inf, -np.inf], np.float32)
+
+
+def test_relu_and_prelu_at_special_values() -> None:
+    x = torch.tensor(SPECIAL, requires_grad=True)
+    (expected,) = torch.autograd.grad(torch.nn.functional.relu(x).sum(), x)
+    output = F.relu(SPECIAL)
+    np.testing.assert_array_equal(output, torch.nn.functional.relu(x).detach())
+    assert np.signbit(output[1])
+    np.testing.assert_array_equal(jax.grad(lambda x: F.relu(x).sum())(SPECIAL), expected)
+    for slope in (0.25, 0.0, np.inf):
+        finite = np.array([-0.0, 0.0, -1, 1, np.inf], np.float32)
+        x, w = torch.tensor(finite, requires_grad=True), torch.tensor([slope], requires_grad=True)
+        output = torch.nn.functional.prelu(x, w)
+        np.testing.assert_array_equal(F.prelu(finite, w.detach().numpy()), output.detach())
+        expected = torch.autograd.grad(output.sum(), (x, w))
+        ours = jax.grad(lambda x, w: F.prelu(x, w).sum(), (0, 1))(finite, w.detach().numpy())
+        for gradient, wanted in zip(ours, expected, strict=True):
+            np.testing.assert_array_equal(gradient, wanted)
+
+
+@pytest.mark.parametrize(
+    ("shape", "weights"), [((2, 3, 4), 3), ((2, 3), 3), ((5,), 1), ((), 1), ((2, 3, 4), 1)]
+)
+def test_prelu_shapes(shape: tuple[int, ...], weights: int) -> None:
+    x, w = draw(*shape), draw(weights)
+    np.testing.assert_array_equal(
+        F.prelu(jnp.asarray(x), w),
+        torch.nn.functional.prelu(torch.tensor(x), torch.tensor(w)),
+    )
+
+
+@pytest.mark.filterwarnings("ignore:Implicit dimension", "ignore:softmax. `dim`")
+def test_softmax() -> None:
+    for shape in ((), (3,), (2, 3), (2, 3, 4), (2, 3, 2, 2), (2, 0)):
+        for dim in (None, *range(-len(shape), len(shape))):
+            assert_same_function(
+                lambda x, dim=dim: F.softmax(x, dim),
+                lambda x, dim=dim: (
+                    torch.softmax(x, dim)
+                    if dim is not None
+                    else torch.nn.functional.softmax(x, dim)
+                ),
+                draw(*shape),
+            )
+    for row in ([-np.inf, -np.inf], [np.inf, 1], [1e38, -1e38]):
+        x = np.array(row, np.float32)
+        np.testing.assert_array_equal(F.softmax(x, 0), torch.softmax(torch.tensor(x), 0))
+    assert F.softmax(jnp.arange(3), 0, dtype=jnp.bfloat16).dtype == jnp.bfloat16
+    with pytest.warns(UserWarning, match="dim"):
+        jaxnn.Softmax()(draw(2, 2))
+
+
+def test_refusals() -> None:
+    x = jnp.ones((2, 4, 5, 6))
+    for make, error, words in [
+        (lambda: F.prelu(x, jnp.ones(3)), ValueError, "weight"),
+        (lambda: F.softmax(x, 4), ValueError, "dim"),
+        (lambda: F.softmax(x.astype(int), 0), TypeError, "input"),
+        (lambda: F.relu(x > 0), TypeError, "bool"),
+    ]:
+        with pytest.raises(error, match=words):
+            make()

@@ -9,6 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch
+from against_torch import assert_close, assert_same_function, draw
+from flax import nnx
 from jax import export
 
 import jaxnn
@@ -132,3 +135,76 @@ def test_the_value_of_a_padding_may_be_traced() -> None:
 def test_messages_name_the_argument(call: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         call()
+
+
+AGAINST_TORCH: list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = [
+    ((2, 4, 7, 6), (3, 4, 3, 2), {"padding": 1}),
+    ((2, 4, 7, 6), (3, 4, 3, 2), {"stride": (2, 1), "padding": (2, 0), "dilation": (1, 2)}),
+    ((4, 7, 6), (3, 4, 3, 2), {}),
+    ((2, 4, 7, 6), (4, 2, 3, 3), {"groups": 2, "padding": "same"}),
+    ((2, 4, 7, 6), (8, 1, 3, 3), {"groups": 4, "padding": 1, "stride": 2}),
+    ((1, 68, 5, 5), (68, 2, 3, 3), {"groups": 34}),
+    ((1, 4, 12, 12), (4, 1, 9, 9), {"groups": 4}),
+    ((2, 4, 9, 8), (5, 4, 1, 1), {"stride": 2}),
+    ((2, 4, 9, 8), (5, 4, 1, 1), {"padding": 1}),
+    ((0, 4, 7, 6), (3, 4, 3, 2), {}),
+    ((2, 4, 40), (6, 4, 1), {}),
+    ((2, 4, 11), (6, 2, 3), {"stride": 2, "padding": 1, "groups": 2}),
+    ((2, 2, 4, 5, 6), (4, 2, 2, 3, 2), {"padding": (1, 0, 2)}),
+]
+
+
+@pytest.mark.parametrize(("shape", "kernel", "options"), AGAINST_TORCH, ids=str)
+def test_convolution_against_torch(
+    shape: tuple[int, ...], kernel: tuple[int, ...], options: dict[str, Any]
+) -> None:
+    name = f"conv{len(kernel) - 2}d"
+    ours, theirs = getattr(F, name), getattr(torch.nn.functional, name)
+    assert_same_function(
+        lambda *a: ours(*a, **options),
+        lambda *a: theirs(*a, **options),
+        draw(*shape),
+        draw(*kernel),
+        draw(kernel[0]),
+    )
+
+
+@pytest.mark.parametrize("mode", ["zeros", "reflect", "replicate", "circular"])
+@pytest.mark.parametrize("padding", [(2, 1), "same", "valid"])
+@pytest.mark.filterwarnings("ignore:Using padding='same'")
+def test_padding_modes(mode: str, padding: Any) -> None:
+    options = {"padding": padding, "padding_mode": mode, "dilation": (1, 2), "groups": 2}
+    theirs = torch.nn.Conv2d(4, 6, (4, 3), **options)
+    ours = jaxnn.Conv2d(4, 6, (4, 3), **options, rngs=nnx.Rngs(0))
+    jaxnn.load_state_dict(ours, theirs.state_dict())
+    for shape in ((2, 4, 8, 7), (4, 8, 7)):
+        x = draw(*shape)
+        assert_close(ours(x), theirs(torch.tensor(x)).detach(), 1e-6)
+    assert repr(ours) == repr(theirs)
+
+
+def test_refusals() -> None:
+    x = jnp.ones((2, 4, 5, 6))
+    rngs = nnx.Rngs(0)
+
+    def conv(*arguments: Any, **options: Any) -> Any:
+        return jaxnn.Conv2d(*arguments, **options, rngs=rngs)
+
+    for make, error, words in [
+        (lambda: conv(4, 2, 3, stride=0), ValueError, "stride"),
+        (lambda: conv(4, 2, 3, padding=-1), ValueError, "padding"),
+        (lambda: conv(4, 2, 3, padding="SAME"), ValueError, "padding"),
+        (lambda: conv(4, 2, 3, 2, padding="same"), ValueError, "stride"),
+        (lambda: conv(4, 2, 3, groups=3), ValueError, "in_channels"),
+        (lambda: conv(4, 3, 3, groups=2), ValueError, "out_channels"),
+        (lambda: conv(4, 2, 3.0), TypeError, "kernel_size"),
+        (lambda: conv(4, 2, (3, 3, 3)), ValueError, "kernel_size"),
+        (lambda: conv(4, 2, 3, padding_mode="wrap"), ValueError, "padding_mode"),
+        (lambda: conv(4, 2, 7)(x), ValueError, "kernel"),
+        (lambda: conv(3, 2, 1)(x), ValueError, "channels"),
+        (lambda: conv(4, 2, 1)(x[0, 0]), ValueError, "dimensions"),
+        (lambda: conv(4, 2, 3, padding=5, padding_mode="reflect")(x), ValueError, "reflect"),
+        (lambda: conv(4, 2, 3, padding=6, padding_mode="circular")(x), ValueError, "circular"),
+    ]:
+        with pytest.raises(error, match=words):
+            make()
