@@ -414,6 +414,21 @@ def branch_on_a_bound(self, x):
     return self.linear(x) if x.shape[0] < 5 else self.other(x)
 
 
+@forward("refused", r"x\.shape\[0\] == 4.*adversarial_models")
+def a_size_in_a_text(self, x):
+    return self.linear(x) * {"4": 3.0}.get(f"{x.shape[0]}", 1.0)
+
+
+@forward("refused", r"x\.shape\[0\] == 4.*adversarial_models")
+def a_shape_as_a_text(self, x):
+    return self.linear(x) * {"torch.Size([4, 3])": 3.0}.get(str(x.shape), 1.0)
+
+
+@forward("refused", r"x\.shape\[0\] == 4.*adversarial_models")
+def a_size_that_is_looked_up(self, x):
+    return self.linear(x) * {4: 3.0}.get(x.shape[0], 1.0)
+
+
 @forward("refused", "% 2")
 def branch_on_evenness(self, x):
     return self.linear(x) if x.size(0) % 2 == 0 else self.other(x)

@@ -11,7 +11,14 @@ from .decisions import Decisions, as_decided, undecided
 from .gradients import CustomGradient, Recorder, Refused, marked_gradients
 from .guards import Origin, guards_of, noted_origins
 from .marks import RecordedCall, library_of_marks, traced
-from .quirks import einsum_in_order, gradient_marks, masks_as_they_are, oblivious, quietly
+from .quirks import (
+    einsum_in_order,
+    gradient_marks,
+    masks_as_they_are,
+    oblivious,
+    quietly,
+    sizes_as_numbers,
+)
 from .restoring import left_as_it_was
 from .structures import (
     among,
@@ -109,7 +116,7 @@ def capture(
     with ExitStack() as stack:
         for context in (
             left_as_it_was(model), traced(model, is_layer, records), gradient_marks(),
-            masks_as_they_are(), einsum_in_order(), quietly(),
+            masks_as_they_are(), einsum_in_order(), sizes_as_numbers(), quietly(),
             noted_origins(origins), marked_gradients(recorder),
             oblivious(size_one and dynamic_batch),
         ):  # fmt: skip

@@ -82,6 +82,31 @@ def einsum_in_order() -> Iterator[None]:
 
 
 @contextmanager
+def sizes_as_numbers() -> Iterator[None]:
+    """Let a size that a model writes into a text, or looks up, be the number that it is.
+
+    To the exporter it is a symbol, whose text is no number's and which no dictionary takes. The
+    number holds for this size alone, which becomes a condition.
+    """
+    import torch
+
+    text, hashed = torch.SymInt.__repr__, torch.SymInt.__hash__
+
+    def as_text(self: Any) -> str:
+        return repr(int(self)) if _from_the_model() else text(self)
+
+    def as_key(self: Any) -> int:
+        return hash(int(self)) if _from_the_model() else hashed(self)
+
+    kind: Any = torch.SymInt
+    kind.__repr__, kind.__hash__ = as_text, as_key
+    try:
+        yield
+    finally:
+        kind.__repr__, kind.__hash__ = text, hashed
+
+
+@contextmanager
 def masks_as_they_are() -> Iterator[None]:
     """Keep torch's transformers from looking whether a mask is causal: it is applied as given."""
     from torch.nn.modules import transformer
@@ -101,4 +126,6 @@ def _from_the_model() -> bool:
         frame = frame.f_back  # type: ignore[assignment]
     if frame is None:
         return False
-    return not is_torchs(frame) or frame.f_globals.get("__name__", "").startswith("torch.nn.")
+    name = frame.f_globals.get("__name__", "")
+    is_machinery = is_torchs(frame) or name.startswith("jaxnn.interop.")
+    return not is_machinery or name.startswith("torch.nn.")
