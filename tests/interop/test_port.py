@@ -243,6 +243,21 @@ def test_the_text_is_what_one_would_write(ported):
 def test_parts_keep_modes_of_their_own(tmp_path, name):
     case = adversarial_models.CASES[name]
     assert port(case.make(), case.args(), folder=tmp_path / name, check=False).ok
+    nets = load_port(tmp_path / name), jaxnn.from_torch(case.make(), case.args(), check=False)
+    for mode in ("train", "eval"):
+        ours, theirs = (averages(getattr(net, mode)()) for net in nets)
+        assert ours == theirs
+
+
+def averages(net: nnx.Module) -> dict[Any, bool]:
+    """Whether each layer with running statistics uses them, by its path."""
+    found = {
+        path: node.use_running_average
+        for path, node in nnx.iter_modules(net)
+        if hasattr(node, "use_running_average")
+    }
+    assert found
+    return found
 
 
 SHARED = ["shared_modules", "shared_with_a_layer", "shared_with_blocks", "tied_language_model"]
