@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from functools import cache, wraps
+from functools import cache, partial, wraps
 from typing import Any
 
 import jax
@@ -13,7 +13,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from . import modules
-from .interop.importer.imported import Imported
+from .interop.importer.imported import Imported, change_programs
 from .interop.importer.operators import operator
 from .interop.importer.program import Literal, Operation, Program, State, Step, Value, rebuild
 from .modules._lazy import LazyModule
@@ -214,10 +214,7 @@ class _View:
         for name, value in vars(node).items():
             vars(copy)[name] = self.of(value)
         if isinstance(node, Imported):
-            for mode in ("_training", "_evaluation"):
-                programs = vars(node)[mode]
-                if not isinstance(programs, str):
-                    vars(copy)[mode] = tuple(_with_casts(p, self.compute.name) for p in programs)
+            change_programs(copy, partial(_with_casts, compute=self.compute.name))
         return copy
 
 
