@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nnspec.cli import _parser
+from nnspec.arguments import parser
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -24,7 +24,7 @@ def test_python_blocks_run() -> None:
 
 def test_commands_are_of_the_command_line() -> None:
     commands = set(re.findall(r"\bnnspec ([a-z]+)\b", README))
-    known = next(a.choices for a in _parser()._actions if a.choices and "run" in a.choices)
+    known = next(a.choices for a in parser()._actions if a.choices and "run" in a.choices)
     assert {"run", "show", "fuzz"} <= commands <= set(known or ())
 
 
