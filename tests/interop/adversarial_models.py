@@ -13,6 +13,7 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -424,9 +425,19 @@ def a_shape_as_a_text(self, x):
     return self.linear(x) * {"torch.Size([4, 3])": 3.0}.get(str(x.shape), 1.0)
 
 
-@forward("refused", r"x\.shape\[0\] == 4.*adversarial_models")
+@forward("refused", r"x has shape \(5, 3\), but the model was imported for \(4, 3\)")
 def a_size_that_is_looked_up(self, x):
     return self.linear(x) * {4: 3.0}.get(x.shape[0], 1.0)
+
+
+@lru_cache
+def ramp(size):
+    return torch.arange(size).float()[:, None]
+
+
+@forward("refused", r"x has shape \(5, 3\), but the model was imported for \(4, 3\)")
+def a_size_that_is_cached(self, x):
+    return self.linear(x) + ramp(x.shape[0])
 
 
 @forward("refused", "% 2")

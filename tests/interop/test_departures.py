@@ -149,3 +149,18 @@ def close(ours: Any, theirs: torch.Tensor) -> None:
     assert ours.shape == want.shape
     scale = max(1.0, float(np.abs(want).max(initial=0)))
     assert float(np.abs(np.asarray(ours) - want).max(initial=0)) <= 2e-5 * scale
+
+
+@pytest.mark.parametrize("name", ["a_size_that_is_cached", "branch_on_the_batch"])
+def test_a_capture_leaves_no_mark_behind(name: str) -> None:
+    """Neither on the caller's tensors, nor in what the model caches by a size."""
+    case = adversarial_models.CASES[name]
+    net, args = case.make(), case.args()
+    ours = jaxnn.from_torch(net, args, rngs=nnx.Rngs(0))
+    assert not vars(args[0])
+    for training in (False, True):
+        net.train(training)
+        (ours.train if training else ours.eval)()
+        wanted = net(*args).detach().numpy()
+        np.testing.assert_allclose(ours(jnp.asarray(args[0].numpy())), wanted, rtol=1e-5, atol=1e-6)
+    assert net(*case.others()).shape[0] == 5

@@ -83,27 +83,26 @@ def einsum_in_order() -> Iterator[None]:
 
 @contextmanager
 def sizes_as_numbers() -> Iterator[None]:
-    """Let a size that a model writes into a text, or looks up, be the number that it is.
+    """Let a size that a model writes into a text be the number that it is.
 
-    To the exporter it is a symbol, whose text is no number's and which no dictionary takes. The
-    number holds for this size alone, which becomes a condition.
+    To the exporter it is a symbol, whose text is no number's. The number holds for this size alone,
+    which becomes a condition. A size that is looked up stays one that no dictionary takes: what a
+    cache kept under a symbol would outlive the capture, and such a model is captured with its sizes
+    fixed.
     """
     import torch
 
-    text, hashed = torch.SymInt.__repr__, torch.SymInt.__hash__
+    text = torch.SymInt.__repr__
 
     def as_text(self: Any) -> str:
         return repr(int(self)) if _from_the_model() else text(self)
 
-    def as_key(self: Any) -> int:
-        return hash(int(self)) if _from_the_model() else hashed(self)
-
     kind: Any = torch.SymInt
-    kind.__repr__, kind.__hash__ = as_text, as_key
+    kind.__repr__ = as_text
     try:
         yield
     finally:
-        kind.__repr__, kind.__hash__ = text, hashed
+        kind.__repr__ = text
 
 
 @contextmanager

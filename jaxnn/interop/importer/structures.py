@@ -111,11 +111,16 @@ def copied_call(
 
 
 def told_apart(tensors: Sequence[Any]) -> list[Any]:
-    """Return the tensors, copies of those given twice: another call may give two different ones."""
+    """Return tensors of their own for the exporter, which marks those whose sizes may differ.
+
+    A mark that stayed on the caller's would hold for the next capture too, whatever that asks for.
+    What is given twice is copied: another call may give two different ones.
+    """
     seen: set[int] = set()
     apart = []
     for tensor in tensors:
-        apart.append(tensor.clone() if id(tensor) in seen else tensor)
+        own = tensor.clone() if id(tensor) in seen else tensor
+        apart.append(own.detach().requires_grad_(tensor.requires_grad))
         seen.add(id(tensor))
     return apart
 
