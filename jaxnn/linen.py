@@ -35,9 +35,8 @@ from flax.nnx import bridge
 
 from . import modules
 from .modules._lazy import LazyModule
-from .modules._module import Module
+from .modules._module import MODE_FLAGS, Module
 
-_MODES = ("deterministic", "use_running_average")
 # Containers hold modules that exist already; in Linen, they are made where they are used.
 _NO_LAYERS = {
     *("Frozen", "Module", "ModuleDict", "ModuleList", "NonPersistent"),
@@ -83,7 +82,7 @@ def _linen_layer(layer: type[Module]) -> Callable[..., bridge.ToLinen]:
     linen_class = type(layer.__name__, (base,), {"__module__": __name__})
 
     def construct(*args: Any, **kwargs: Any) -> Module:
-        modes = {mode: kwargs.pop(mode) for mode in _MODES if mode in kwargs}
+        modes = {mode: kwargs.pop(mode) for mode in MODE_FLAGS if mode in kwargs}
         module = layer(*args, **kwargs)
         module.set_attributes(**modes)
         return module

@@ -114,7 +114,9 @@ def parser() -> argparse.ArgumentParser:
     )
     exporting.set_defaults(command="export")
     _filters(exporting)
-    exporting.add_argument("--dtype", action="append", default=[])
+    exporting.add_argument(
+        "--dtype", action="append", default=[], help="dtypes to write (default: all)"
+    )
     exporting.add_argument(
         "--against",
         help="where the wanted numbers come from: golden, a backend, or none "

@@ -68,22 +68,10 @@ def _wanted(
     case: ResolvedCase, item: ResolvedStep, reference: StepReference
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     for name, tensor in reference.tensors.items():
-        chosen, dtype = item.accuracy.get(name), _dtype(case, item, name)
-        if chosen is None or dtype is None:
-            continue
+        chosen, dtype = item.accuracy[name], case.dtype_of(item, name)
         inner = case.spec.data["dtypes"].get("accumulate", {}).get(dtype)
         bound = accuracy.bound(tensor, dtype, chosen.kind, chosen.argument, inner)
         yield name, {**_tensor(tensor.oracle), "dtype": dtype, "bound": bound.tolist()}
-
-
-def _dtype(case: ResolvedCase, item: ResolvedStep, name: str) -> str | None:
-    """The dtype that a tensor is wanted in; ``index`` is int32 or int64."""
-    group, _, plain = name.partition(".")
-    if group == "output":
-        return item.dtypes[plain]
-    if group == "gradient" and plain in item.step.inputs:
-        return item.step.inputs[plain].dtype.name
-    return next((state.dtype for state in case.initial if state.name == plain), None)
 
 
 def _tensors(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:

@@ -238,7 +238,7 @@ class _Run:
             if stated is not None:
                 wanted = self._stated(name, stated, wanted)
             if wanted is not None:
-                self._compare(index, item, name, value, wanted, before)
+                self._compare(index, item, name, value, wanted)
 
     def _reference(self, index: int, draws: bool) -> Mapping[str, Reference]:
         if self.references is None or draws:
@@ -266,17 +266,8 @@ class _Run:
         name: str,
         value: np.ndarray,
         wanted: Reference,
-        before: Mapping[str, np.ndarray],
     ) -> None:
-        group, _, plain = name.partition(".")
-        if group == "output":
-            dtype = item.dtypes[plain]
-        elif group == "gradient":
-            source = item.step.inputs.get(plain, before.get(plain))
-            assert source is not None
-            dtype = source.dtype.name
-        else:
-            dtype = before[plain].dtype.name
+        dtype = self.case.dtype_of(item, name)
         chosen = item.accuracy[name]
         if chosen.waiver:
             self.waived.append(chosen.waiver)

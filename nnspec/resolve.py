@@ -105,6 +105,15 @@ class ResolvedCase:
             if called or "lazy" not in item
         ]
 
+    def dtype_of(self, item: ResolvedStep, name: str) -> str:
+        """The dtype that a tensor of a step is wanted in; ``index`` is int32 or int64."""
+        group, _, plain = name.partition(".")
+        if group == "output":
+            return item.dtypes[plain]
+        if group == "gradient" and plain in item.step.inputs:
+            return item.step.inputs[plain].dtype.name
+        return _state_dtype(self.spec.state_entry(plain), self.dtype)
+
     @property
     def key(self) -> tuple[Any, ...]:
         """Equal for dtypes whose tensors hold the same values, which then share one oracle."""

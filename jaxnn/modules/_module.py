@@ -110,6 +110,10 @@ class Module(nnx.Module):
     __str__ = __repr__
 
 
+# What Flax's views set: whether a layer draws nothing, and which statistics it normalises by.
+MODE_FLAGS = ("deterministic", "use_running_average")
+
+
 class RandomModule(Module):
     """Base class of the layers that draw random numbers when they are called in training mode.
 
@@ -133,7 +137,7 @@ class RandomModule(Module):
         source = self.rngs if rngs is None else rngs
         if source is None:
             raise ValueError(
-                f"jaxnn.{type(self).__name__} draws random numbers in training mode: construct it "
+                f"{name_of(self)} draws random numbers in training mode: construct it "
                 "with rngs=nnx.Rngs(0), pass rngs= (an nnx.Rngs or a key) at the call, or call "
                 "eval() on the module"
             )

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from against_torch import assert_close
 from flax import nnx
 
 import jaxnn
@@ -31,14 +32,6 @@ def draw(*shape: int) -> np.ndarray:
 
 def double(array: np.ndarray) -> Any:
     return torch.tensor(array, dtype=torch.float64)
-
-
-def assert_close(actual: Any, expected: Any, tolerance: float) -> None:
-    """Compare relative to the largest element."""
-    actual, expected = np.asarray(actual, np.float64), np.asarray(expected, np.float64)
-    assert actual.shape == expected.shape
-    bound = tolerance * max(np.abs(expected).max(initial=0), 1e-30)
-    np.testing.assert_allclose(actual, expected, rtol=0, atol=bound)
 
 
 @pytest.mark.parametrize("mean", [0.0, 1e4])

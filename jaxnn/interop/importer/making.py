@@ -13,6 +13,7 @@ from ...modules._module import fork_stream
 from ..state_dict import load_state_dict
 from .imported import Imported
 from .layers import Layer
+from .training_modes import set_part
 from .tree import ModelTree, Node, Variable
 from .tying import descend, tie
 
@@ -93,6 +94,4 @@ def _set_modes(result: Any, model: Any) -> None:
             node = descend(result, path)
         except (AttributeError, ValueError):
             continue  # a part of a layer, which jaxnn's has not
-        for flag in ("deterministic", "use_running_average"):
-            if isinstance(vars(node).get(flag), bool):
-                setattr(node, flag, not module.training)
+        set_part(node, not module.training)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from ...modules._module import Module
+from ...modules._module import MODE_FLAGS, Module
 from .tying import descend
 
 if TYPE_CHECKING:
@@ -95,7 +95,11 @@ class WithOwnModes(Module):
     def _follow(self, evaluation: bool) -> None:
         """Give each part the mode that the original's own `train` gives it."""
         for path, training, evaluating in self._own_modes:
-            node = descend(self, path)
-            for flag in ("deterministic", "use_running_average"):
-                if isinstance(vars(node).get(flag), bool):
-                    vars(node)[flag] = evaluating if evaluation else training
+            set_part(descend(self, path), evaluating if evaluation else training)
+
+
+def set_part(node: Any, evaluation: bool) -> None:
+    """Give a part a mode, but none of what is below it."""
+    for flag in MODE_FLAGS:
+        if isinstance(vars(node).get(flag), bool):
+            vars(node)[flag] = evaluation

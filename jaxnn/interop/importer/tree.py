@@ -28,6 +28,12 @@ if TYPE_CHECKING:
 Programs = tuple[Program, ...]
 
 
+def each_once(training: Programs | str, evaluation: Programs | str) -> Programs:
+    """Return the programs of both modes, each once; a mode without any says why in words."""
+    modes = (mode for mode in (training, evaluation) if not isinstance(mode, str))
+    return tuple(dict.fromkeys(program for mode in modes for program in mode))
+
+
 @dataclass(frozen=True)
 class Variable:
     """A parameter or buffer of a module itself.
@@ -80,9 +86,7 @@ class Node:
     @property
     def programs(self) -> Programs:
         """The programs of both modes, each once."""
-        both = (self.training, self.evaluation)
-        found = [program for mode in both if not isinstance(mode, str) for program in mode]
-        return tuple(dict.fromkeys(found))
+        return each_once(self.training, self.evaluation)
 
     @property
     def draws_itself(self) -> bool:

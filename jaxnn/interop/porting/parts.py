@@ -11,7 +11,7 @@ from ..importer import tree
 from ..importer.layers import Layer, parameters_of
 from ..importer.program import Call
 from ..importer.training_modes import OwnModes
-from ..importer.tree import Node, Programs
+from ..importer.tree import Node, Programs, each_once
 
 
 @dataclass(frozen=True)
@@ -92,9 +92,7 @@ class Part:
     @property
     def programs(self) -> Programs:
         """The programs of both modes, each once."""
-        both = (self.training, self.evaluation)
-        found = [program for mode in both if not isinstance(mode, str) for program in mode]
-        return tuple(dict.fromkeys(found))
+        return each_once(self.training, self.evaluation)
 
     def at(self, path: str) -> Part:
         """Return the part at the dotted path below this one, where the module is stored."""
