@@ -1,4 +1,4 @@
-"""``python -m benchmarks run``, ``compile``, and ``compare A.json B.json``."""
+"""``python -m benchmarks run``, ``compile-for``, ``compile``, and ``compare A.json B.json``."""
 
 from __future__ import annotations
 
@@ -30,6 +30,14 @@ def main(arguments: list[str] | None = None) -> int:
     compare.set_defaults(command=_compare)
     compiling = commands.add_parser("compile", help="a ResNet-50's training step, and Flax's")
     compiling.set_defaults(command=_compile)
+    target = commands.add_parser("compile-for", help="what a TPU's or GPU's compiler makes of it")
+    target.add_argument("target", help="tpu:v5e, tpu:v6e or gpu:h200")
+    target.add_argument("--layer", action="append", help="entries or families, by a pattern")
+    target.add_argument("--model", action="append", help="whole models, by a pattern")
+    target.add_argument("--dtype", default="float32,bfloat16")
+    target.add_argument("--size", choices=("middle", "all"), default="all", help="middle, or up")
+    target.add_argument("--out", type=Path, default=Path("benchmark-results"))
+    target.set_defaults(command=_compile_for)
     options = parser.parse_args(arguments)
     options.line = shlex.join(["python", "-m", "benchmarks", *(arguments or sys.argv[1:])])
     return int(options.command(options))
@@ -138,6 +146,53 @@ def _compile(_: argparse.Namespace) -> int:
     Console().print(table)
     ratio = times["jaxnn"]["total"] / times["flax"]["total"]
     Console().print(f"jaxnn / flax: {ratio:.2f}")
+    return 0
+
+
+def _compile_for(options: argparse.Namespace) -> int:
+    from .targets import NotInstalled, Target, prepare
+
+    try:
+        prepare(options.target)
+    except NotInstalled as error:
+        print(f"compile-for: {error}", file=sys.stderr)
+        return 2
+    import jax
+    from flax import __version__ as flax_version
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from . import compile_for
+    from .entries import ENTRIES
+
+    layers = [e for e in ENTRIES if not e.imported]
+    models = [e for e in ENTRIES if e.family == "model"]
+    entries = (
+        compile_for.chosen(layers, options.layer) if options.layer or not options.model else []
+    )
+    if options.model or not options.layer:
+        entries += compile_for.chosen(models, options.model)
+    console = Console(stderr=True)
+    rows: list[dict[str, Any]] = []
+    target = Target(options.target)
+    with Progress(console=console) as progress:
+        bar = progress.add_task(options.target, total=len(entries))
+        for entry in entries:
+            progress.update(bar, description=entry.name)
+            for size in compile_for.sizes(entry, options.size == "all"):
+                for dtype in options.dtype.split(","):
+                    rows += compile_for.measure(entry, size, dtype, target)
+            progress.advance(bar)
+    if not rows:
+        console.print(f"no entry is named like {options.layer or options.model}")
+        return 2
+    compile_for.print_table(rows, Console(width=200))
+    facts = {
+        "command": options.line, "targets": [options.target],
+        "versions": {"jax": jax.__version__, "flax": flax_version},
+    }  # fmt: skip
+    compile_for.write(options.out, rows, facts)
+    console.print(f"results: {options.out}/")
     return 0
 
 

@@ -14,16 +14,25 @@ from jax import lax
 from jax.experimental.xla_metadata import set_xla_metadata
 
 
-def by_platform(cpu: Callable[..., Any], default: Callable[..., Any]) -> Callable[..., Any]:
+def by_platform(
+    cpu: Callable[..., Any],
+    default: Callable[..., Any],
+    *,
+    tpu: Callable[..., Any] | None = None,
+    gpu: Callable[..., Any] | None = None,
+) -> Callable[..., Any]:
     """Return a function that is `cpu` in a program for a CPU, and `default` in any other.
 
+    `tpu` and `gpu` stand in for `default` on theirs, where what one likes is dear on the other.
     The choice is made when a program is lowered, and leaves no trace in it.
 
     Example:
         >>> int(by_platform(cpu=lambda x: x + 1, default=lambda x: 1 + x)(2))
         3
     """
-    return partial(lax.platform_dependent, cpu=cpu, default=default)
+    own = {"tpu": tpu, "cuda": gpu, "rocm": gpu}
+    branches = {name: branch for name, branch in own.items() if branch is not None}
+    return partial(lax.platform_dependent, cpu=cpu, default=default, **branches)
 
 
 def out_of_line(

@@ -1,0 +1,198 @@
+"""What a compiled program costs, read from its text.
+
+A TPU's compiler writes beside most instructions how many cycles it expects of them. The rest
+(windows, gathers, copies between memories) is priced by the bytes that it moves, at the rate of a
+large addition, and the share so guessed is told. A loop counts as often as it runs; of branches,
+the dearest counts. A GPU's compiler writes no estimate: there, kernels are counted, and their
+bytes.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from functools import cached_property
+
+BYTES = {
+    "pred": 1, "s4": 1, "u4": 1, "s8": 1, "u8": 1, "s16": 2, "u16": 2, "s32": 4, "u32": 4,
+    "s64": 8, "u64": 8, "f16": 2, "bf16": 2, "f32": 4, "f64": 8, "c64": 8, "c128": 16,
+}  # fmt: skip
+# They name what is there already.
+FREE = frozenset((
+    "parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "iota",
+    "partition-id", "replica-id", "optimization-barrier", "copy-done", "slice-done", "async-done",
+    "async-update", "add-dependency",
+))  # fmt: skip
+
+_COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\{$")
+_INSTRUCTION = re.compile(r"^\s+(ROOT )?%([\w.\-]+) = (.*)$")
+_ARRAY = re.compile(r"\b([a-z]+\d+[a-z0-9]*|pred)\[([\d,]*)\](?:\{([^}]*)\})?")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one run: cycles with the share that is guessed, bytes of main memory, kernels."""
+
+    cycles: float = 0.0
+    guessed: float = 0.0
+    bytes: float = 0.0
+    kernels: float = 0.0
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(
+            self.cycles + other.cycles, self.guessed + other.guessed,
+            self.bytes + other.bytes, self.kernels + other.kernels,
+        )  # fmt: skip
+
+    def times(self, count: int) -> Cost:
+        return Cost(*(count * v for v in (self.cycles, self.guessed, self.bytes, self.kernels)))
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """One line of a computation."""
+
+    name: str
+    result: str
+    opcode: str
+    operands: tuple[str, ...]
+    text: str
+    is_root: bool
+
+    def attribute(self, name: str) -> str | None:
+        found = re.search(rf"\b{name}=%?([\w.\-]+)", self.text)
+        return found[1] if found else None
+
+    @cached_property
+    def cycles(self) -> int | None:
+        found = re.search(r'"estimated_cycles":"(\d+)"', self.text)
+        return int(found[1]) if found else None
+
+
+def estimated_cycles(text: str) -> int:
+    """Return the sum of the compiler's own estimates, each instruction once."""
+    return sum(map(int, re.findall(r'"estimated_cycles":"(\d+)"', text)))
+
+
+def cost(text: str, bytes_per_cycle: float) -> Cost:
+    """Return what one run of a program costs.
+
+    Args:
+        text: The compiled program's text.
+        bytes_per_cycle: The price of what has no estimate.
+    """
+    return _Program(text, bytes_per_cycle).cost_of(None)
+
+
+def moved(shape: str, only_main: bool) -> int:
+    """Return the bytes of an array or tuple of arrays as laid out, tiles padded.
+
+    Args:
+        shape: As it stands in a program: `f32[8,56]{1,0:T(8,128)}`.
+        only_main: Leave out what lies in a chip's own fast memory (`S(1)` and above).
+    """
+    total = 0
+    for kind, dimensions, layout in _ARRAY.findall(shape):
+        if kind not in BYTES or (only_main and re.search(r"S\([1-9]\)", layout)):
+            continue
+        total += BYTES[kind] * math.prod(_padded(dimensions, layout))
+    return total
+
+
+def _padded(dimensions: str, layout: str) -> list[int]:
+    sizes = [int(d) for d in dimensions.split(",") if d]
+    order, _, rest = layout.partition(":")
+    tile = re.match(r"T\(([\d,]+)\)", rest)
+    if not tile or not sizes:
+        return sizes or [1]
+    minor = [int(d) for d in order.split(",") if d]
+    for dimension, length in zip(minor, reversed(tile[1].split(",")), strict=False):
+        sizes[dimension] = -(-sizes[dimension] // int(length)) * int(length)
+    return sizes
+
+
+class _Program:
+    def __init__(self, text: str, bytes_per_cycle: float):
+        self.bytes_per_cycle = bytes_per_cycle
+        self.computations: dict[str | None, list[Instruction]] = {}
+        self.costs: dict[str | None, Cost] = {}
+        current: list[Instruction] = []
+        for line in text.splitlines():
+            if found := _COMPUTATION.match(line):
+                current = self.computations[found[2]] = []
+                if found[1]:
+                    self.computations[None] = current
+            elif found := _INSTRUCTION.match(line):
+                current.append(_read(found[2], found[3], bool(found[1])))
+
+    def cost_of(self, name: str | None) -> Cost:
+        if name not in self.costs:
+            within = self.computations[name]
+            shapes = {i.name: i.result for i in within}
+            found = Cost()
+            for instruction in within:
+                found += self._priced(instruction, shapes)
+            self.costs[name] = found
+        return self.costs[name]
+
+    def _priced(self, instruction: Instruction, shapes: dict[str, str]) -> Cost:
+        if instruction.opcode == "while":
+            body = self.cost_of(instruction.attribute("body"))
+            return body.times(self._trips(instruction))
+        if instruction.opcode == "conditional":
+            branches = re.search(r"branch_computations=\{([^}]*)\}", instruction.text)
+            names = (
+                re.findall(r"%([\w.\-]+)", branches[1]) if branches
+                else [instruction.attribute(f"{side}_computation") for side in ("true", "false")]
+            )  # fmt: skip
+            return max(map(self.cost_of, names), key=lambda c: (c.cycles, c.kernels))
+        if instruction.opcode == "call":
+            return self.cost_of(instruction.attribute("to_apply"))
+        if instruction.opcode in FREE or "AllocateBuffer" in instruction.text:
+            return Cost()
+        read = "".join(shapes.get(name, "") for name in instruction.operands)
+        is_transfer = instruction.opcode.endswith("-start")
+        # The result of a transfer names its operand again, beside what is made.
+        arrays = instruction.result if is_transfer else f"{read} {instruction.result}"
+        main = moved(arrays, only_main=True)
+        if instruction.cycles is not None:
+            return Cost(instruction.cycles, 0.0, main, 1)
+        guess = moved(arrays, only_main=is_transfer) / self.bytes_per_cycle
+        return Cost(guess, guess, main, 1)
+
+    def _trips(self, loop: Instruction) -> int:
+        if known := re.search(r'"known_trip_count":\{"n":"(\d+)"\}', loop.text):
+            return int(known[1])
+        # A counted loop, whose bound is the constant that its condition compares with.
+        condition = self.computations[loop.attribute("condition")]
+        bounds = [
+            int(found[1]) for i in condition if i.opcode == "constant"
+            if (found := re.search(r"constant\((\d+)\)", i.text))
+        ]  # fmt: skip
+        return max(bounds, default=1)
+
+
+def _read(name: str, text: str, is_root: bool) -> Instruction:
+    result, rest = _split_result(text)
+    opcode, _, arguments = rest.partition("(")
+    operands, depth = [], 1
+    for position, letter in enumerate(arguments):
+        depth += {"(": 1, ")": -1}.get(letter, 0)
+        if depth == 0:
+            operands = re.findall(r"%([\w.\-]+)", arguments[:position])
+            break
+    return Instruction(name, result, opcode, tuple(operands), text, is_root)
+
+
+def _split_result(text: str) -> tuple[str, str]:
+    """The type of a result, which may be a tuple of types, and what follows."""
+    if not text.startswith("("):
+        result, _, rest = text.partition(" ")
+        return result, rest
+    depth = 0
+    for position, letter in enumerate(text):
+        depth += {"(": 1, ")": -1}.get(letter, 0)
+        if depth == 0:
+            return text[: position + 1], text[position + 2 :]
+    return text, ""
