@@ -163,15 +163,14 @@ def _compile_for(options: argparse.Namespace) -> int:
     from rich.progress import Progress
 
     from . import compile_for
-    from .entries import ENTRIES
+    from .entries import ENTRIES, WHOLE_MODELS
 
-    layers = [e for e in ENTRIES if not e.imported]
-    models = [e for e in ENTRIES if e.family == "model"]
-    entries = (
-        compile_for.chosen(layers, options.layer) if options.layer or not options.model else []
-    )
+    entries = []
+    if options.layer or not options.model:
+        layers = [e for e in ENTRIES if not e.imported]
+        entries += compile_for.chosen(layers, options.layer)
     if options.model or not options.layer:
-        entries += compile_for.chosen(models, options.model)
+        entries += compile_for.chosen(WHOLE_MODELS, options.model)
     console = Console(stderr=True)
     rows: list[dict[str, Any]] = []
     target = Target(options.target)

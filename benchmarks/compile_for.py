@@ -39,9 +39,9 @@ ACCURATE = "flax, two passes"
 Row = dict[str, Any]
 
 
-def programs(entry: Entry, size: int) -> list[Program]:
+def programs(entry: Entry, size: int, dtype: str) -> list[Program]:
     """The entry in jaxnn, and in what it is compared with."""
-    own = _own(entry, size)
+    own = _own(entry, size, dtype)
     made = [own]
     makers: list[Callable[[], Program]] = [
         partial(_flax, entry), partial(_flax, entry, is_accurate=True),
@@ -55,17 +55,20 @@ def programs(entry: Entry, size: int) -> list[Program]:
     return made
 
 
-def _own(entry: Entry, size: int) -> Program:
+def _own(entry: Entry, size: int, dtype: str) -> Program:
     if not entry.imported:
         return libraries.of_layer("jaxnn", entry, libraries.own_layer(entry))
     import torch
 
     import jaxnn
 
-    rng = np.random.default_rng(0)
-    inputs = [torch.from_numpy(item.draw(rng)) for item in entry.sizes[size]]
+    # An import has the dtypes of its example.
     layer = libraries.seen(entry.make(torch.nn))
-    net = jaxnn.from_torch(layer.layer, *inputs, check=False)
+    layer.layer.to(getattr(torch, dtype))
+    rng = np.random.default_rng(0)
+    drawn = [torch.from_numpy(item.draw(rng)) for item in entry.sizes[size]]
+    inputs = [x.to(getattr(torch, dtype)) if x.is_floating_point() else x for x in drawn]
+    net = jaxnn.from_torch(layer.layer, tuple(inputs), check=False)
     return libraries.of_layer("jaxnn", entry, libraries.Called(net, layer.call))
 
 
@@ -86,7 +89,7 @@ def _flax(entry: Entry, is_accurate: bool = False) -> Program:
 
 def measure(entry: Entry, size: int, dtype: str, target: Target) -> list[Row]:
     """One entry of one size in one dtype: forward, and with backward."""
-    made = programs(entry, size)
+    made = programs(entry, size, dtype)
     jobs = {}
     for phase in PHASES if entry.bar[1] is not None else PHASES[:1]:
         for program in made:

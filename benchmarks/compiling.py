@@ -13,54 +13,10 @@ from flax import nnx
 
 import jaxnn
 
+from . import flax_models
 from .models import ResNet50
 
 SHAPE = (2, 3, 64, 64)
-
-
-class FlaxBottleneck(nnx.Module):
-    def __init__(self, inputs: int, width: int, stride: int, rngs: nnx.Rngs):
-        def convolution(inputs: int, outputs: int, size: int, stride: int = 1) -> nnx.Conv:
-            return nnx.Conv(
-                inputs, outputs, (size, size), stride, padding=size // 2, use_bias=False, rngs=rngs
-            )
-
-        self.conv1, self.bn1 = convolution(inputs, width, 1), nnx.BatchNorm(width, rngs=rngs)
-        self.conv2 = convolution(width, width, 3, stride)
-        self.bn2 = nnx.BatchNorm(width, rngs=rngs)
-        self.conv3 = convolution(width, 4 * width, 1)
-        self.bn3 = nnx.BatchNorm(4 * width, rngs=rngs)
-        downsample = None
-        if stride != 1 or inputs != 4 * width:
-            downsample = nnx.Sequential(
-                convolution(inputs, 4 * width, 1, stride), nnx.BatchNorm(4 * width, rngs=rngs)
-            )
-        self.downsample = nnx.data(downsample)
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        identity = x if self.downsample is None else self.downsample(x)
-        x = nnx.relu(self.bn1(self.conv1(x)))
-        x = nnx.relu(self.bn2(self.conv2(x)))
-        return nnx.relu(self.bn3(self.conv3(x)) + identity)
-
-
-class FlaxResNet50(nnx.Module):
-    def __init__(self, rngs: nnx.Rngs):
-        self.conv1 = nnx.Conv(3, 64, (7, 7), 2, padding=3, use_bias=False, rngs=rngs)
-        self.bn1 = nnx.BatchNorm(64, rngs=rngs)
-        blocks, inputs = [], 64
-        for stage, count in enumerate((3, 4, 6, 3)):
-            for index in range(count):
-                stride = 2 if stage and not index else 1
-                blocks.append(FlaxBottleneck(inputs, 64 * 2**stage, stride, rngs))
-                inputs = 256 * 2**stage
-        self.blocks = nnx.Sequential(*blocks)
-        self.fc = nnx.Linear(2048, 1000, rngs=rngs)
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        x = nnx.relu(self.bn1(self.conv1(x)))
-        x = nnx.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
-        return self.fc(self.blocks(x).mean((1, 2)))
 
 
 def compile_times(rounds: int = 3) -> dict[str, dict[str, Any]]:
@@ -69,7 +25,7 @@ def compile_times(rounds: int = 3) -> dict[str, dict[str, Any]]:
     torch.manual_seed(0)
     models = {
         "jaxnn": (jaxnn.from_torch(ResNet50(), torch.randn(SHAPE), check=False), SHAPE),
-        "flax": (FlaxResNet50(nnx.Rngs(0)), (SHAPE[0], *SHAPE[2:], SHAPE[1])),
+        "flax": (flax_models.ResNet50(nnx.Rngs(0)), (SHAPE[0], *SHAPE[2:], SHAPE[1])),
     }
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in models}
     for _ in range(rounds):

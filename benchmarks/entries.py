@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -357,6 +358,31 @@ def _models() -> list[Entry]:
               ((Normal((1, 8)),),), (1.0, None), imported=True),
     ]  # fmt: skip
 
+
+def _whole_models() -> list[Entry]:
+    def model(name: str, *inputs: Normal | Whole) -> Entry:
+        def flax(nnx: Any, rngs: Any) -> Any:
+            del nnx
+            return importlib.import_module(".flax_models", __package__).MODELS[name](rngs)
+
+        return Entry(
+            name, "whole model", lambda _: getattr(models, name)(), (inputs,), (1.0, 1.0),
+            flax=flax, imported=True,
+        )  # fmt: skip
+
+    return [
+        model("ResNet50", Normal((8, 3, 224, 224))),
+        model("ConvNeXtTiny", Normal((8, 3, 224, 224))),
+        model("UNet", Normal((8, 3, 256, 256))),
+        model("BERTBase", Whole((8, 128), 30522)),
+        model("GPT2Block", Normal((8, 512, 768))),
+        model("LlamaBlock", Normal((8, 512, 1024))),
+        model("LSTMLanguageModel", Whole((64, 32), 5000)),
+    ]
+
+
+WHOLE_MODELS: tuple[Entry, ...] = tuple(_whole_models())
+"""Models of the sizes that they are trained at: compiled, not timed on a CPU."""
 
 ENTRIES: tuple[Entry, ...] = (
     *_pooling(), *_normalization(), *_embedding(), *_convolution(), *_recurrent(), *_attention(),

@@ -223,6 +223,20 @@ class BERTLayer(nn.Module):
         return self.norm2(x + self.project(F.gelu(self.expand(x))))
 
 
+class BERTBase(nn.Module):
+    """Devlin and others, 2018: the base model, without its pooler."""
+
+    def __init__(self):
+        super().__init__()
+        self.words, self.positions = nn.Embedding(30522, 768), nn.Embedding(512, 768)
+        self.norm = nn.LayerNorm(768, 1e-12)
+        self.layers = nn.Sequential(*(BERTLayer() for _ in range(12)))
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.words(ids) + self.positions(torch.arange(ids.shape[1]))
+        return self.layers(self.norm(x))
+
+
 class GPT2Block(nn.Module):
     """Radford and others, 2019: one block of the small model."""
 
@@ -241,6 +255,39 @@ class GPT2Block(nn.Module):
         mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         x = x + self.c_proj(mixed.transpose(1, 2).reshape(x.shape))
         return x + self.c_out(F.gelu(self.c_fc(self.ln_2(x)), approximate="tanh"))
+
+
+class LlamaBlock(nn.Module):
+    """Touvron and others, 2023: one block, of a small width."""
+
+    def __init__(self, width: int = 1024, heads: int = 16, hidden: int = 2816):
+        super().__init__()
+        self.norm1, self.norm2 = nn.RMSNorm(width, 1e-6), nn.RMSNorm(width, 1e-6)
+        self.q, self.k, self.v, self.o = (nn.Linear(width, width, bias=False) for _ in range(4))
+        self.gate = nn.Linear(width, hidden, bias=False)
+        self.up, self.down = nn.Linear(width, hidden, False), nn.Linear(hidden, width, False)
+        self.heads = heads
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, length, width = x.shape
+        shape = (batch, length, self.heads, width // self.heads)
+        y = self.norm1(x)
+        q, k, v = (f(y).view(shape).transpose(1, 2) for f in (self.q, self.k, self.v))
+        q, k = rotated(q), rotated(k)
+        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        x = x + self.o(mixed.transpose(1, 2).reshape(x.shape))
+        y = self.norm2(x)
+        return x + self.down(F.silu(self.gate(y)) * self.up(y))
+
+
+def rotated(x: Tensor) -> Tensor:
+    """Rotary positions, of (batch, heads, length, width)."""
+    length, width = x.shape[2:]
+    rates = 1.0 / 10000 ** (torch.arange(0, width, 2) / width)
+    angles = (torch.arange(length)[:, None] * rates).repeat(1, 2)
+    a, b = x.chunk(2, -1)
+    cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+    return x * cos + torch.cat([-b, a], -1) * sin
 
 
 class LSTMLanguageModel(nn.Module):

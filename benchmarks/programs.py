@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 BYTES = {
     "pred": 1, "s4": 1, "u4": 1, "s8": 1, "u8": 1, "s16": 2, "u16": 2, "s32": 4, "u32": 4,
@@ -24,6 +24,8 @@ FREE = frozenset((
     "partition-id", "replica-id", "optimization-barrier", "copy-done", "slice-done", "async-done",
     "async-update", "add-dependency",
 ))  # fmt: skip
+
+SLICES = frozenset(("slice", "dynamic-slice", "gather"))
 
 _COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\{$")
 _INSTRUCTION = re.compile(r"^\s+(ROOT )?%([\w.\-]+) = (.*)$")
@@ -151,15 +153,29 @@ class _Program:
             return self.cost_of(instruction.attribute("to_apply"))
         if instruction.opcode in FREE or "AllocateBuffer" in instruction.text:
             return Cost()
-        read = "".join(shapes.get(name, "") for name in instruction.operands)
-        is_transfer = instruction.opcode.endswith("-start")
-        # The result of a transfer names its operand again, beside what is made.
-        arrays = instruction.result if is_transfer else f"{read} {instruction.result}"
+        arrays = self._arrays(instruction, shapes)
         main = moved(arrays, only_main=True)
         if instruction.cycles is not None:
             return Cost(instruction.cycles, 0.0, main, 1)
+        is_transfer = instruction.opcode.endswith("-start")
         guess = moved(arrays, only_main=is_transfer) / self.bytes_per_cycle
         return Cost(guess, guess, main, 1)
+
+    def _arrays(self, instruction: Instruction, shapes: dict[str, str]) -> str:
+        """What an instruction reads and writes: a slice of an array is not all of it."""
+        read = [shapes.get(name, "") for name in instruction.operands]
+        result = instruction.result
+        if instruction.opcode.endswith("-start"):
+            # The result of a transfer names its operand again, beside what is made.
+            return result
+        if instruction.opcode == "fusion":
+            within = self.computations.get(instruction.attribute("calls"), [])
+            read, result = _read_by_fusion(within, read), _written_by_fusion(within, result)
+        elif instruction.opcode in SLICES:
+            read[0] = result
+        elif instruction.opcode == "dynamic-update-slice":
+            read[0], result = "", read[1]
+        return " ".join([*read, result])
 
     def _trips(self, loop: Instruction) -> int:
         if known := re.search(r'"known_trip_count":\{"n":"(\d+)"\}', loop.text):
@@ -171,6 +187,37 @@ class _Program:
             if (found := re.search(r"constant\((\d+)\)", i.text))
         ]  # fmt: skip
         return max(bounds, default=1)
+
+
+def _read_by_fusion(within: list[Instruction], operands: list[str]) -> list[str]:
+    """Of each operand what the fusion reads: its slices, where nothing else looks at it."""
+    read = list(operands)
+    for parameter in within:
+        if parameter.opcode != "parameter":
+            continue
+        number = int(re.search(r"parameter\((\d+)\)", parameter.text)[1])  # type: ignore[index]
+        uses = [i for i in within if parameter.name in i.operands]
+        first = [i for i in uses if i.operands[0] == parameter.name]
+        if not uses or len(first) != len(uses) or number >= len(read):
+            continue
+        if all(i.opcode in SLICES or i.opcode == "dynamic-update-slice" for i in uses):
+            slices = " ".join(i.result for i in uses if i.opcode in SLICES)
+            read[number] = min(slices, read[number], key=partial(moved, only_main=False))
+    return read
+
+
+def _written_by_fusion(within: list[Instruction], result: str) -> str:
+    """What the fusion writes: of an array that it updates in place, the update."""
+    shapes = {i.name: i.result for i in within}
+    made = {i.name: i for i in within}
+    roots = [i for i in within if i.is_root]
+    if roots and roots[0].opcode == "tuple":
+        roots = [made[name] for name in roots[0].operands]
+    if not any(i.opcode == "dynamic-update-slice" for i in roots):
+        return result
+    return " ".join(
+        shapes[i.operands[1]] if i.opcode == "dynamic-update-slice" else i.result for i in roots
+    )
 
 
 def _read(name: str, text: str, is_root: bool) -> Instruction:

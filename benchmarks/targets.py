@@ -16,6 +16,8 @@ from typing import Any
 TPU_ENVIRONMENT = {
     "JAX_PLATFORMS": "cpu", "TPU_SKIP_MDS_QUERY": "1", "TPU_WORKER_HOSTNAMES": "localhost",
     "TPU_WORKER_ID": "0", "TPU_ACCELERATOR_TYPE": "v5litepod-4", "TF_CPP_MIN_LOG_LEVEL": "3",
+    # No chip is held, so that any number of processes may compile at once.
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
 }  # fmt: skip
 # Autotuning would time kernels on a GPU, and there is none.
 GPU_ENVIRONMENT = {
