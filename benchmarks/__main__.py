@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import secrets
 import shlex
 import sys
 from pathlib import Path
@@ -21,6 +22,9 @@ def main(arguments: list[str] | None = None) -> int:
     run.add_argument("--repetitions", type=int, default=15)
     run.add_argument("--size", choices=("middle", "all"), default="middle")
     run.add_argument("--quick", action="store_true", help="the smallest size, five rounds")
+    run.add_argument("--draw", type=int, default=0, help="also so many drawn entries a family")
+    run.add_argument("--seed", type=int, help="of what is drawn; another one each run if not given")
+    run.add_argument("--only-drawn", action="store_true", help="leave out the table's entries")
     run.add_argument("--remark", default="", help="a sentence for the page of results")
     run.add_argument("--out", type=Path, default=Path("benchmark-results"))
     run.set_defaults(command=_run)
@@ -49,13 +53,16 @@ def _run(options: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.progress import Progress
 
-    from . import report
+    from . import drawn, report
     from .entries import ENTRIES
 
     torch.set_num_threads(options.threads)
     console = Console(stderr=True)
-    chosen = [e for e in ENTRIES if _is_chosen(e, options.layer)]
-    if not chosen:
+    seed = secrets.randbelow(10**6) if options.seed is None else options.seed
+    chosen = [e for e in ENTRIES if _is_chosen(e, options.layer) and not options.only_drawn]
+    families = [f for f in drawn.FAMILIES if _is_named(f, options.layer)]
+    others = [e for f in families for e in drawn.entries(f, options.draw, seed)]
+    if not chosen and not others:
         console.print(f"no entry is named like {options.layer}")
         return 2
     peers = options.peer.split(",")
@@ -63,12 +70,14 @@ def _run(options: argparse.Namespace) -> int:
     rows: list[dict[str, Any]] = []
     failed = []
     with Progress(console=console) as progress:
-        bar = progress.add_task("benchmarks", total=len(chosen))
-        for entry in chosen:
+        bar = progress.add_task("benchmarks", total=len(chosen) + len(others))
+        for entry in (*chosen, *others):
             progress.update(bar, description=entry.name)
+            is_drawn = entry in others
             for size in _sizes(entry, options):
                 try:
-                    rows += _measured(entry, size, peers, repetitions, options.device)
+                    for row in _measured(entry, size, peers, repetitions, options.device):
+                        rows.append(row | {"drawn": is_drawn})
                 except ValueError as error:
                     failed.append(str(error))
                     progress.console.print(f"[red]{error}[/]")
@@ -79,7 +88,7 @@ def _run(options: argparse.Namespace) -> int:
     facts = {
         **report.machine(options.threads, options.device), "command": options.line,
         "repetitions": repetitions, "growth": report.growth(rows, chosen),
-        "remark": options.remark, "failed": failed,
+        "remark": options.remark, "failed": failed, "seed": seed,
     }  # fmt: skip
     report.write(options.out, rows, facts)
     console.print(f"results: {options.out}/")
@@ -94,7 +103,7 @@ def _measured(
     made, _ = measure.sides(entry, size, peers, device)
     measure.check_equal(entry, made)
     times = {"forward": measure.interleaved({s.name: s.forward for s in made}, repetitions)}
-    if entry.bar[1] is not None:
+    if entry.has_backward:
         calls = {s.name: s.backward for s in made}
         times["backward"] = measure.interleaved(calls, repetitions)
     ours = made[1]
@@ -115,9 +124,11 @@ def _sizes(entry: Any, options: argparse.Namespace) -> list[int]:
 
 
 def _is_chosen(entry: Any, names: list[str] | None) -> bool:
-    return names is None or any(
-        name.lower() in (entry.name + " " + entry.family).lower() for name in names
-    )
+    return _is_named(f"{entry.name} {entry.family}", names)
+
+
+def _is_named(text: str, names: list[str] | None) -> bool:
+    return names is None or any(name.lower() in text.lower() for name in names)
 
 
 def _same_threads(threads: int, device: str) -> None:

@@ -91,7 +91,7 @@ def measure(entry: Entry, size: int, dtype: str, target: Target) -> list[Row]:
     """One entry of one size in one dtype: forward, and with backward."""
     made = programs(entry, size, dtype)
     jobs = {}
-    for phase in PHASES if entry.bar[1] is not None else PHASES[:1]:
+    for phase in PHASES if entry.has_backward else PHASES[:1]:
         for program in made:
             jobs[phase, program.name] = _lowered(program, entry, size, dtype, phase, target)
     with ThreadPoolExecutor(2) as pool:

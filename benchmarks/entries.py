@@ -67,6 +67,7 @@ class Entry:
     flax: Callable[[Any, Any], Any] | None = None
     equinox: Callable[[Any, Any], Any] | None = None
     imported: bool = False
+    has_backward: bool = True
 
     @property
     def middle(self) -> int:
@@ -355,7 +356,7 @@ def _models() -> list[Entry]:
         model("GPT2Block", (Normal((2, 64, 768)),), (Normal((4, 128, 768)),)),
         model("LSTMLanguageModel", (Whole((16, 4), 5000),), (Whole((64, 16), 5000),)),
         Entry("dispatch of 150 layers", "dispatch", lambda _: models.ManySmallLayers(),
-              ((Normal((1, 8)),),), (1.0, None), imported=True),
+              ((Normal((1, 8)),),), (1.0, None), imported=True, has_backward=False),
     ]  # fmt: skip
 
 

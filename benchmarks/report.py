@@ -17,6 +17,7 @@ from flax import __version__ as flax_version
 from rich.console import Console
 from rich.table import Table
 
+from . import drawn
 from .entries import Entry
 
 PHASES = ("forward", "backward")
@@ -89,6 +90,13 @@ def print_table(rows: Sequence[dict[str, Any]], console: Console) -> None:
             f"{memory[1] / 2**20:.1f}" if memory else "", f"{seconds:.1f} s" if seconds else "",
         )  # fmt: skip
     console.print(table)
+    if told := verdicts(rows):
+        families = Table(
+            "family", "drawn", *("forward", "9th decile", "with backward", "9th decile")
+        )
+        for cells in told:
+            families.add_row(*cells)
+        console.print(families)
 
 
 def _cells(measured: dict[str, Any] | None) -> list[str]:
@@ -102,13 +110,26 @@ def _cells(measured: dict[str, Any] | None) -> list[str]:
 
 
 def write(folder: Path, rows: Sequence[dict[str, Any]], facts: dict[str, Any]) -> None:
-    """`benchmark.json`, `benchmark.png` and `RESULTS.md` (`RESULTS-gpu.md` of a GPU)."""
+    """`benchmark.json`, `benchmark.png` and `RESULTS.md` (`RESULTS-device.md` of a GPU)."""
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"facts": facts, "rows": list(rows)}, indent=1)
     (folder / "benchmark.json").write_text(text + "\n")
-    name = "RESULTS-gpu.md" if facts["device"] == "gpu" else "RESULTS.md"
+    name = "RESULTS-device.md" if facts["device"] == "gpu" else "RESULTS.md"
     (folder / name).write_text(page(rows, facts))
     plot(folder / "benchmark.png", rows)
+
+
+def verdicts(rows: Sequence[dict[str, Any]]) -> list[list[str]]:
+    """Of each family with drawn sizes: how many, and mean and ninth decile of each phase."""
+    those = [r for r in rows if r.get("drawn") and r["peer"] == "torch"]
+    table = []
+    for family in dict.fromkeys(r["family"] for r in those):
+        cells = [family, str(sum(r["family"] == family for r in those))]
+        for phase in PHASES:
+            found = drawn.verdict(those, family, phase)
+            cells += [f"{v:.2f}{'' if v <= drawn.BARS[k] else ' ✗'}" for k, v in found.items()]
+        table.append(cells)
+    return table
 
 
 def page(rows: Sequence[dict[str, Any]], facts: dict[str, Any]) -> str:
@@ -126,6 +147,16 @@ def page(rows: Sequence[dict[str, Any]], facts: dict[str, Any]) -> str:
     ]  # fmt: skip
     if facts.get("remark"):
         lines += [facts["remark"], ""]
+    if told := verdicts(rows):
+        lines += [
+            "## Drawn sizes", "",
+            f"Entries of sizes and options drawn by the seed {facts['seed']}; the geometric mean",
+            "of their ratios to torch (bar 1.0), and the ninth decile, which one of ten exceeds",
+            "(bar 1.3).", "",
+            "| family | entries | forward | ninth decile | with backward | ninth decile |",
+            "|---|---|---|---|---|---|",
+            *(f"| {' | '.join(cells)} |" for cells in told), "",
+        ]  # fmt: skip
     for peer in dict.fromkeys(item["peer"] for item in rows):
         lines += [f"## Against {peer}", "",
                   "| entry | shape | forward | bar | with backward | bar | temporaries | compile |",
