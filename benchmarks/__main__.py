@@ -21,6 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
     run.add_argument("--threads", type=int, default=2)
     run.add_argument("--repetitions", type=int, default=15)
     run.add_argument("--size", choices=("middle", "all"), default="middle")
+    run.add_argument("--dtype", default="float32", help="of float32,bfloat16")
     run.add_argument("--quick", action="store_true", help="the smallest size, five rounds")
     run.add_argument("--draw", type=int, default=0, help="also so many drawn entries a family")
     run.add_argument("--seed", type=int, help="of what is drawn; another one each run if not given")
@@ -53,7 +54,7 @@ def _run(options: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.progress import Progress
 
-    from . import drawn, report
+    from . import drawn, measure, report
     from .entries import ENTRIES
 
     torch.set_num_threads(options.threads)
@@ -76,8 +77,9 @@ def _run(options: argparse.Namespace) -> int:
             is_drawn = entry in others
             for size in _sizes(entry, options):
                 try:
-                    for row in _measured(entry, size, peers, repetitions, options.device):
-                        rows.append(row | {"drawn": is_drawn})
+                    for dtype in options.dtype.split(","):
+                        found = _measured(entry, size, peers, repetitions, options.device, dtype)
+                        rows += [row | {"drawn": is_drawn} for row in found]
                 except ValueError as error:
                     failed.append(str(error))
                     progress.console.print(f"[red]{error}[/]")
@@ -89,6 +91,7 @@ def _run(options: argparse.Namespace) -> int:
         **report.machine(options.threads, options.device), "command": options.line,
         "repetitions": repetitions, "growth": report.growth(rows, chosen),
         "remark": options.remark, "failed": failed, "seed": seed,
+        "copy_rate": measure.copy_rate(),
     }  # fmt: skip
     report.write(options.out, rows, facts)
     console.print(f"results: {options.out}/")
@@ -96,12 +99,12 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _measured(
-    entry: Any, size: int, peers: list[str], repetitions: int, device: str
+    entry: Any, size: int, peers: list[str], repetitions: int, device: str, dtype: str
 ) -> list[dict[str, Any]]:
     from . import measure, report
 
-    made, _ = measure.sides(entry, size, peers, device)
-    measure.check_equal(entry, made)
+    made, _ = measure.sides(entry, size, peers, device, dtype)
+    measure.check_equal(entry, made, dtype)
     times = {"forward": measure.interleaved({s.name: s.forward for s in made}, repetitions)}
     if entry.has_backward:
         calls = {s.name: s.backward for s in made}
@@ -109,7 +112,7 @@ def _measured(
     ours = made[1]
     facts = {
         "middle": entry.middle, "compile_seconds": ours.compile_seconds,
-        "temporary_bytes": ours.temporary_bytes,
+        "temporary_bytes": ours.temporary_bytes, "least_bytes": ours.least_bytes, "dtype": dtype,
     }  # fmt: skip
     return [
         report.row(entry, size, side.name, times, **facts)
@@ -185,6 +188,10 @@ def _compile_for(options: argparse.Namespace) -> int:
     console = Console(stderr=True)
     rows: list[dict[str, Any]] = []
     target = Target(options.target)
+    facts = {
+        "command": options.line, "targets": [options.target],
+        "versions": {"jax": jax.__version__, "flax": flax_version},
+    }  # fmt: skip
     with Progress(console=console) as progress:
         bar = progress.add_task(options.target, total=len(entries))
         for entry in entries:
@@ -192,16 +199,13 @@ def _compile_for(options: argparse.Namespace) -> int:
             for size in compile_for.sizes(entry, options.size == "all"):
                 for dtype in options.dtype.split(","):
                     rows += compile_for.measure(entry, size, dtype, target)
+            # A run of an hour that is stopped leaves what it has found.
+            compile_for.write(options.out, rows, facts)
             progress.advance(bar)
     if not rows:
         console.print(f"no entry is named like {options.layer or options.model}")
         return 2
     compile_for.print_table(rows, Console(width=200))
-    facts = {
-        "command": options.line, "targets": [options.target],
-        "versions": {"jax": jax.__version__, "flax": flax_version},
-    }  # fmt: skip
-    compile_for.write(options.out, rows, facts)
     console.print(f"results: {options.out}/")
     return 0
 

@@ -33,16 +33,25 @@ class Side:
     results: dict[str, np.ndarray]
     compile_seconds: float | None = None
     temporary_bytes: tuple[int, int] | None = None
+    least_bytes: tuple[int, int] | None = None
+
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+TOLERANCE = {"float32": 2e-3, "bfloat16": 5e-2}
+"""Of the largest element: what is faster because it computes something else is not timed."""
 
 
 def sides(
-    entry: Entry, size: int, peers: Sequence[str], device: str
+    entry: Entry, size: int, peers: Sequence[str], device: str, dtype: str = "float32"
 ) -> tuple[list[Side], list[str]]:
     """jaxnn and its peers, torch first, and what is said of a peer that is left out."""
     rng = np.random.default_rng(0)
-    arrays = [item.draw(rng) for item in entry.sizes[size]]
+    drawn = [torch.from_numpy(item.draw(rng)) for item in entry.sizes[size]]
+    arrays = [a.to(DTYPES[dtype]) if a.is_floating_point() else a for a in drawn]
     torch.manual_seed(0)
     layer = seen(entry.make(torch.nn))
+    if isinstance(layer.layer, torch.nn.Module):
+        layer.layer.to(DTYPES[dtype])
     accelerator = torch.device("cuda" if device == "gpu" else "cpu")
     made = [_torch_side("torch", entry, layer, arrays, accelerator)]
     made.append(_jaxnn_side(entry, layer, arrays))
@@ -60,7 +69,7 @@ def sides(
     return made, notes
 
 
-def check_equal(entry: Entry, made: Sequence[Side]) -> None:
+def check_equal(entry: Entry, made: Sequence[Side], dtype: str = "float32") -> None:
     """Refuse to time what is not the same.
 
     Raises:
@@ -71,11 +80,19 @@ def check_equal(entry: Entry, made: Sequence[Side]) -> None:
             wanted = made[0].results[name]
             scale = max(float(np.abs(wanted).max(initial=0)), 1e-6)
             error = float(np.abs(wanted.reshape(-1) - got.reshape(-1)).max(initial=0)) / scale
-            if wanted.size != got.size or not error < 2e-3:
+            if wanted.size != got.size or not error < TOLERANCE[dtype]:
                 raise ValueError(
                     f"{entry.name}: {name} of {side.name} is off by {error:.1e} of its scale, "
                     f"shapes {got.shape} and {wanted.shape}"
                 )
+
+
+def copy_rate() -> float:
+    """Bytes a second that a large copy reads and writes here."""
+    x = jnp.ones(2**26, jnp.float32)
+    copy = jax.jit(lambda x: x + 1)
+    times = interleaved({"copy": lambda: jax.block_until_ready(copy(x))}, 10)["copy"]
+    return 2 * x.nbytes / sorted(times)[len(times) // 2]
 
 
 def interleaved(
@@ -102,9 +119,9 @@ def interleaved(
 
 
 def _torch_side(
-    name: str, entry: Entry, layer: Called, arrays: Sequence[np.ndarray], device: torch.device
+    name: str, entry: Entry, layer: Called, arrays: Sequence[torch.Tensor], device: torch.device
 ) -> Side:
-    inputs = [torch.from_numpy(a).to(device) for a in arrays]
+    inputs = [a.clone().to(device) for a in arrays]
     module = copy.deepcopy(layer.layer)
     leaves = {
         f"input {i}": x.requires_grad_(not entry.imported)
@@ -126,7 +143,8 @@ def _torch_side(
         wait()
         return output
 
-    cotangent = torch.from_numpy(_cotangent(tuple(forward().shape))).to(device)
+    output = forward()
+    cotangent = torch.from_numpy(_cotangent(tuple(output.shape))).to(device, output.dtype)
 
     def backward() -> Any:
         for leaf in leaves.values():
@@ -141,41 +159,42 @@ def _torch_side(
     results = {"output": forward(), "training output": backward().detach()}
     if not entry.imported:
         results |= {key: leaf.grad for key, leaf in leaves.items()}
-    return Side(name, forward, backward, {k: np.asarray(v.cpu()) for k, v in results.items()})
+    return Side(name, forward, backward, {k: v.cpu().float().numpy() for k, v in results.items()})
 
 
 def _cotangent(shape: tuple[int, ...]) -> np.ndarray:
     return np.random.default_rng(1).standard_normal(shape).astype(np.float32)
 
 
-def _jaxnn_side(entry: Entry, layer: Called, arrays: Sequence[np.ndarray]) -> Side:
+def _jaxnn_side(entry: Entry, layer: Called, arrays: Sequence[torch.Tensor]) -> Side:
     if entry.imported:
-        given = map(torch.from_numpy, arrays)
-        net = jaxnn.from_torch(copy.deepcopy(layer.layer), *given, check=False)
+        net = jaxnn.from_torch(copy.deepcopy(layer.layer), tuple(arrays), check=False)
         own = Called(net, layer.call)
     else:
         own = libraries.own_layer(entry)
         if isinstance(own.layer, nnx.Module):
-            jaxnn.load_state_dict(own.layer, layer.layer.state_dict())
+            jaxnn.load_state_dict(own.layer, _weights(layer))
     return _jax_side(libraries.of_layer("jaxnn", entry, own), entry, arrays)
 
 
-def _jax_side(program: Program, entry: Entry, arrays: Sequence[np.ndarray]) -> Side:
-    parameters, rest = program.parameters, program.rest
-    inputs = [jnp.asarray(program.given(a)) for a in arrays]
+def _jax_side(program: Program, entry: Entry, arrays: Sequence[torch.Tensor]) -> Side:
+    dtype = jnp.bfloat16 if any(a.dtype == torch.bfloat16 for a in arrays) else jnp.float32
+    parameters, rest = _cast((program.parameters, program.rest), dtype)
+    inputs = _cast([jnp.asarray(program.given(_numpy(a))) for a in arrays], dtype)
     forward_program = jax.jit(program.forward)
     shape = jax.eval_shape(forward_program, parameters, rest, *inputs)[0].shape
     wanted = _cotangent(program.returned(np.empty(shape)).shape)
-    cotangent = jnp.asarray(program.given(wanted))
+    cotangent = _cast(jnp.asarray(program.given(wanted)), dtype)
     step = libraries.training_step(program, entry, inputs)
     jitted = jax.jit(step, donate_argnums=(0, 1) if entry.imported else ())
     started = time.perf_counter()
     compiled = jitted.lower(parameters, rest, cotangent, *inputs).compile()
     seconds = time.perf_counter() - started
-    temporary = tuple(
-        c.memory_analysis().temp_size_in_bytes
-        for c in (forward_program.lower(parameters, rest, *inputs).compile(), compiled)
-    )
+    programs = (forward_program.lower(parameters, rest, *inputs).compile(), compiled)
+    memory = [c.memory_analysis() for c in programs]
+    temporary = tuple(m.temp_size_in_bytes for m in memory)
+    # Each argument and result once: what has to be moved.
+    least = tuple(m.argument_size_in_bytes + m.output_size_in_bytes for m in memory)
     # The state of a model moves on, as in training, and its memory is given to the new one.
     carried = [jax.tree.map(jnp.copy, (parameters, rest))]
 
@@ -193,26 +212,45 @@ def _jax_side(program: Program, entry: Entry, arrays: Sequence[np.ndarray]) -> S
     if not entry.imported:
         floating = [i for i, x in enumerate(inputs) if jnp.issubdtype(x.dtype, jnp.floating)]
         found |= {f"input {i}": g for i, g in zip(floating, gradients[0], strict=True)}
-    results = {key: program.returned(np.asarray(array)) for key, array in found.items()}
+    results = {key: program.returned(_wide(array)) for key, array in found.items()}
     if not entry.imported and program.name == "jaxnn" and gradients[1]:
         flat = nnx.to_flat_state(gradients[1])
-        results |= {".".join(map(str, path)): np.asarray(v[...]) for path, v in flat}
-    return Side(program.name, forward, backward, results, seconds, temporary)  # type: ignore[arg-type]
+        results |= {".".join(map(str, path)): _wide(v[...]) for path, v in flat}
+    return Side(program.name, forward, backward, results, seconds, temporary, least)  # type: ignore[arg-type]
 
 
-def _flax_side(entry: Entry, layer: Called, arrays: Sequence[np.ndarray]) -> Side:
+def _numpy(tensor: torch.Tensor) -> np.ndarray:
+    return (tensor.float() if tensor.is_floating_point() else tensor).detach().numpy()
+
+
+def _wide(array: jax.Array) -> np.ndarray:
+    return np.asarray(array, np.float32)
+
+
+def _cast(tree: Any, dtype: Any) -> Any:
+    def cast(leaf: Any) -> Any:
+        return leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+
+    return jax.tree.map(cast, tree)
+
+
+def _weights(layer: Called) -> dict[str, np.ndarray]:
+    return {key: _numpy(tensor) for key, tensor in layer.layer.state_dict().items()}
+
+
+def _flax_side(entry: Entry, layer: Called, arrays: Sequence[torch.Tensor]) -> Side:
     module = libraries.flax_layer(entry)
     if isinstance(module, nnx.RNN):
         rename = [(r"^weight_(.)h_l0$", r"cell.weight_\1h"), (r"^bias_(.)h_l0$", r"cell.bias_\1h")]
-        jaxnn.load_state_dict(module, layer.layer.state_dict(), rename=rename)
+        jaxnn.load_state_dict(module, _weights(layer), rename=rename)
     elif isinstance(module, nnx.Module):
-        jaxnn.load_state_dict(module, layer.layer.state_dict())
+        jaxnn.load_state_dict(module, _weights(layer))
     program = libraries.of_layer("flax", entry, seen(module), channels_last=True)
     return _jax_side(program, entry, arrays)
 
 
-def _equinox_side(entry: Entry, layer: Called, arrays: Sequence[np.ndarray]) -> Side:
+def _equinox_side(entry: Entry, layer: Called, arrays: Sequence[torch.Tensor]) -> Side:
     weights = {}
     if isinstance(layer.layer, torch.nn.Module):
-        weights = {key: tensor.numpy() for key, tensor in layer.layer.state_dict().items()}
+        weights = _weights(layer)
     return _jax_side(libraries.equinox_program(entry, weights), entry, arrays)

@@ -86,7 +86,7 @@ def print_table(rows: Sequence[dict[str, Any]], console: Console) -> None:
         memory = item.get("temporary_bytes")
         seconds = item.get("compile_seconds")
         table.add_row(
-            item["name"], item["shape"], item["peer"], *cells,
+            item["name"], _shape(item), item["peer"], *cells,
             f"{memory[1] / 2**20:.1f}" if memory else "", f"{seconds:.1f} s" if seconds else "",
         )  # fmt: skip
     console.print(table)
@@ -141,9 +141,12 @@ def page(rows: Sequence[dict[str, Any]], facts: dict[str, Any]) -> str:
         f"{facts['date']}.",
         f"Command: `{facts['command']}`.", "",
         "Time of jaxnn over that of the peer: lower is better, and below 1 is faster; in brackets",
-        f"the quartiles over {facts['repetitions']} interleaved rounds. float32, warm, the same",
-        "threads on both sides, results checked equal before. A ratio over its bar is marked ✗.",
-        "Memory is XLA's own count of temporaries, with backward.", "",
+        f"the quartiles over {facts['repetitions']} interleaved rounds. float32 if not said, warm,",
+        "the same threads on both sides, results checked equal before. A ratio over its bar is",
+        "marked ✗.",
+        "MB are XLA's own count of temporaries, with backward. The last column is the time of a",
+        "copy of all arguments and results over that of the layer: what is bound by memory alone",
+        "has 100%.", "",
     ]  # fmt: skip
     if facts.get("remark"):
         lines += [facts["remark"], ""]
@@ -158,12 +161,12 @@ def page(rows: Sequence[dict[str, Any]], facts: dict[str, Any]) -> str:
             *(f"| {' | '.join(cells)} |" for cells in told), "",
         ]  # fmt: skip
     for peer in dict.fromkeys(item["peer"] for item in rows):
-        lines += [f"## Against {peer}", "",
-                  "| entry | shape | forward | bar | with backward | bar | temporaries | compile |",
-                  "|---|---|---|---|---|---|---|---|"]  # fmt: skip
-        for item in rows:
-            if item["peer"] == peer:
-                lines.append(_line(item))
+        lines += [
+            f"## Against {peer}", "",
+            "| entry | shape | forward | bar | with backward | bar | MB | compile | copy |",
+            "|---|---|---|---|---|---|---|---|---|",
+        ]  # fmt: skip
+        lines += [_line(item, facts.get("copy_rate")) for item in rows if item["peer"] == peer]
         lines.append("")
     if facts.get("growth"):
         lines += ["## Growth", "", "Exponent p of time ~ elements^p, forward with backward.", ""]
@@ -172,8 +175,8 @@ def page(rows: Sequence[dict[str, Any]], facts: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _line(item: dict[str, Any]) -> str:
-    cells = [item["name"], item["shape"]]
+def _line(item: dict[str, Any], copy_rate: float | None) -> str:
+    cells = [item["name"], _shape(item)]
     for phase in PHASES:
         measured = item.get(phase)
         if measured is None:
@@ -186,9 +189,26 @@ def _line(item: dict[str, Any]) -> str:
         )
         cells.append("" if bar is None else f"{bar:.2f}")
     memory, seconds = item.get("temporary_bytes"), item.get("compile_seconds")
-    cells += [f"{memory[1] / 2**20:.1f} MB" if memory else ""]
-    cells += [f"{seconds:.1f} s" if seconds else ""]
+    cells += [f"{memory[1] / 2**20:.1f}" if memory else ""]
+    cells += [f"{seconds:.1f} s" if seconds else "", _share(item, copy_rate)]
     return "| " + " | ".join(cells) + " |"
+
+
+def _shape(item: dict[str, Any]) -> str:
+    dtype = item.get("dtype", "float32")
+    return item["shape"] if dtype == "float32" else f"{item['shape']} {dtype}"
+
+
+def _share(item: dict[str, Any], copy_rate: float | None) -> str:
+    """How much of a copy's speed forward, and with backward, reach."""
+    least = item.get("least_bytes")
+    if not copy_rate or not least:
+        return ""
+    shares = [
+        amount / copy_rate / (item[phase]["milliseconds"] / 1e3)
+        for phase, amount in zip(PHASES, least, strict=True) if phase in item
+    ]  # fmt: skip
+    return " / ".join(f"{share:.0%}" for share in shares)
 
 
 def plot(path: Path, rows: Sequence[dict[str, Any]]) -> None:
@@ -225,10 +245,13 @@ def plot(path: Path, rows: Sequence[dict[str, Any]]) -> None:
 
 def compare(before: Path, after: Path, console: Console) -> None:
     """How the ratios of two runs differ, entry by entry."""
-    old, new = (
-        {(r["name"], r["size"], r["peer"]): r for r in json.loads(path.read_text())["rows"]}
-        for path in (before, after)
-    )
+    told = [json.loads(path.read_text()) for path in (before, after)]
+    if "targets" in told[0]["facts"]:
+        from . import compile_for
+
+        compile_for.compare(told[0]["rows"], told[1]["rows"], console)
+        return
+    old, new = ({(r["name"], r["size"], r["peer"]): r for r in run["rows"]} for run in told)
     table = Table("entry", "shape", "peer", "forward", "with backward")
     for key, item in new.items():
         if key in old:
