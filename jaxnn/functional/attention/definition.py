@@ -74,9 +74,13 @@ def change_of_weights(weights: jax.Array, d_scores: jax.Array, axis: int) -> jax
 
 def exponentials_of(scores: jax.Array, axis: int) -> tuple[jax.Array, jax.Array]:
     """Return the exponentials of the scores less the largest, and their sum."""
-    largest = lax.stop_gradient(scores).max(axis, keepdims=True, initial=-jnp.inf)
-    # Where all scores are -inf, the exponentials are 0, and 0 divided by 1.
-    exponentials = jnp.exp(scores - jnp.where(largest == -jnp.inf, 0.0, largest))
+    # The largest is at least the lowest finite number: where all scores are -inf, the exponentials
+    # are 0, and 0 divided by 1. A reduction starts there, since a TPU computes scores, exponentials
+    # and sums in one pass only if nothing stands between a row's maximum and the subtraction.
+    lowest = jnp.asarray(jnp.finfo(scores.dtype).min, scores.dtype)
+    axis %= scores.ndim
+    largest = lax.reduce(lax.stop_gradient(scores), lowest, lax.max, (axis,))
+    exponentials = jnp.exp(scores - jnp.expand_dims(largest, axis))
     total = exponentials.sum(axis, keepdims=True)
     return exponentials, jnp.where(total == 0, 1.0, total)
 
