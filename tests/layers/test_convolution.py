@@ -16,6 +16,8 @@ from jax import export
 
 import jaxnn
 import jaxnn.functional as F
+from jaxnn.functional.convolution.definition import Geometry, native
+from jaxnn.functional.convolution.tpu import channels_last
 
 x = jnp.asarray(np.random.default_rng(0).standard_normal((2, 4, 3, 4)), jnp.float32)
 w = jnp.asarray(np.random.default_rng(1).standard_normal((4, 2, 3, 2)), jnp.float32)
@@ -98,6 +100,39 @@ def test_formulations_agree_with_the_native_convolution(name: str) -> None:
     cotangent = jnp.asarray(rng.standard_normal(output.shape), jnp.float32)
     for gradient, expected in zip(transpose(cotangent), native_transpose(cotangent), strict=True):
         np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-4)
+
+
+GEOMETRIES: dict[str, tuple[tuple[int, ...], tuple[int, ...], Geometry]] = {
+    "1d": ((2, 6, 9), (4, 3, 3), Geometry((2,), ((1, 2),), (2,), 2, (1,))),
+    "2d": ((2, 8, 7, 6), (8, 2, 3, 2), Geometry((1, 2), ((1, 1), (0, 2)), (1, 2), 4, (1, 1))),
+    "2d, spread": (
+        (2, 4, 5, 6),
+        (6, 2, 3, 3),
+        Geometry((1, 1), ((2, 1), (1, -1)), (1, 1), 2, (2, 3)),
+    ),
+    "3d": (
+        (1, 6, 4, 5, 3),
+        (9, 2, 2, 3, 1),
+        Geometry((1, 2, 1), ((1, 0),) * 3, (1, 1, 2), 3, (1, 1, 1)),
+    ),
+}
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("name", GEOMETRIES)
+def test_channels_last_is_the_same_convolution(name: str, dtype: Any) -> None:
+    shape, weight_shape, geometry = GEOMETRIES[name]
+    rng = np.random.default_rng(3)
+    x, w = (jnp.asarray(rng.standard_normal(s), dtype) for s in (shape, weight_shape))
+    x = x.at[0, 0].set(jnp.nan)
+    output, transpose = jax.vjp(lambda *arrays: channels_last(*arrays, geometry), x, w)
+    wanted, wanted_transpose = jax.vjp(lambda *arrays: native(*arrays, geometry), x, w)
+    assert 0 < jnp.isnan(wanted).sum() < wanted.size
+    bound = {"rtol": 1e-5, "atol": 1e-5} if dtype == jnp.float32 else {"rtol": 2e-2, "atol": 2e-2}
+    pairs = [(output, wanted), *zip(transpose(wanted), wanted_transpose(wanted), strict=True)]
+    for got, expected in pairs:
+        assert got.dtype == expected.dtype
+        np.testing.assert_allclose(*(np.asarray(a, np.float32) for a in (got, expected)), **bound)
 
 
 def test_transposed_convolution_is_the_gradient_of_the_convolution() -> None:

@@ -13,6 +13,7 @@ from ..._xla import by_platform
 from . import cpu
 from .definition import Geometry, kernels_of_transpose, native
 from .phases import Formulation, by_phases
+from .tpu import channels_last
 
 
 # `inline`, because XLA recognises fewer convolutions in a function that is called.
@@ -88,5 +89,9 @@ def _by_platform(
     def default(input: jax.Array, weight: jax.Array) -> jax.Array:
         return native(input, weight, geometry).astype(wide)
 
-    output: jax.Array = by_platform(on_cpu, default)(input, weight)
+    def on_tpu(input: jax.Array, weight: jax.Array) -> jax.Array:
+        return channels_last(input, weight, geometry).astype(wide)
+
+    own = on_tpu if geometry.groups > 1 else None
+    output: jax.Array = by_platform(on_cpu, default, tpu=own)(input, weight)
     return output
