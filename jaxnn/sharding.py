@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +13,8 @@ import optax
 from flax import nnx
 from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
-from .modules._state import named_variables
+from .modules._gathered import gathered
+from .modules._state import Frozen, named_variables, nodes_of, own_variables
 
 Partition = PartitionSpec | Callable[[tuple[int, ...]], PartitionSpec]
 Rules = Sequence[tuple[str, Partition]]
@@ -214,7 +215,13 @@ def plan(
     return Plan(mesh, tuple(counted), other_bytes + unlike)
 
 
-def shard(module: nnx.Module, rules: Rules, mesh: Mesh | AbstractMesh) -> Plan:
+def shard(
+    module: nnx.Module,
+    rules: Rules,
+    mesh: Mesh | AbstractMesh,
+    *,
+    gather: str | tuple[str, ...] = (),
+) -> Plan:
     """Move a module's parameters and buffers to where the rules say, and return the plan.
 
     The shapes that an abstract module holds in place of arrays are given their shardings.
@@ -223,11 +230,17 @@ def shard(module: nnx.Module, rules: Rules, mesh: Mesh | AbstractMesh) -> Plan:
         module: the module, whose arrays are replaced.
         rules: as for `plan`.
         mesh: the devices.
+        gather: the axis of the mesh, or several, over which weights are parted to be stored alone:
+            a compiled program gathers such a parameter where it reads it, and parts its gradient
+            again (fully sharded data parallelism). Without it the compiler decides how it computes
+            with what is parted, and may part activations otherwise, or not at all. Each such
+            parameter becomes another variable, of a kind of nnx.Param.
 
     Raises:
-        ValueError: as `plan` does; the module is unchanged then.
+        ValueError: as `plan` does, and if the mesh lacks an axis to gather over; the module is
+            unchanged then.
 
-    Source: jax.device_put.
+    Source: jax.device_put; Zhao et al., 2023 (FSDP).
 
     Example:
         >>> import jax
@@ -240,6 +253,9 @@ def shard(module: nnx.Module, rules: Rules, mesh: Mesh | AbstractMesh) -> Plan:
         >>> net.weight[...].sharding.spec
         P('model',)
     """
+    over = gather if isinstance(gather, tuple) else (gather,)
+    if missing := [axis for axis in over if axis not in mesh.shape]:
+        raise ValueError(f"`gather`: the mesh has the axes {[*mesh.shape]}, not {missing}")
     decided = plan(module, rules, mesh)
     shardings = {p.name: NamedSharding(mesh, p.spec) for p in decided}
     for name, variable in named_variables(module):
@@ -249,6 +265,8 @@ def shard(module: nnx.Module, rules: Rules, mesh: Mesh | AbstractMesh) -> Plan:
         else:
             placed = jax.device_put(value, sharding)
         variable.set_value(placed)
+    if gather:
+        _gather_at_reads(module, shardings, {*over})
     return decided
 
 
@@ -332,6 +350,36 @@ def optimizer_shardings(optimizer: optax.GradientTransformation, params: Any) ->
         params,
         transform_non_params=lambda _: everywhere,
     )
+
+
+def _gather_at_reads(
+    module: nnx.Module, shardings: Mapping[str, NamedSharding], over: set[str]
+) -> None:
+    """Put a variable that is gathered when it is read in the place of each that is parted so."""
+    for prefix, node in nodes_of(module, "", ()):
+        for name, variable in own_variables(node):
+            stored = shardings.get(prefix + name)
+            if stored is None or not isinstance(variable, (nnx.Param, Frozen)):
+                continue
+            read = NamedSharding(stored.mesh, _without(stored.spec, over))
+            if read.spec == stored.spec:
+                continue
+            other = gathered(variable, stored, read)
+            if isinstance(node, nnx.Pytree):
+                setattr(node, name, other)
+            else:
+                node[int(name) if isinstance(node, list) else name] = other
+
+
+def _without(spec: PartitionSpec, axes: set[str]) -> PartitionSpec:
+    """Return a partition that leaves out some axes."""
+
+    def left(entry: Any) -> Any:
+        names = entry if isinstance(entry, tuple) else (entry,)
+        kept = tuple(name for name in names if name not in axes and name is not None)
+        return kept[0] if len(kept) == 1 else kept or None
+
+    return PartitionSpec(*map(left, spec))
 
 
 def _optimizer_bytes(

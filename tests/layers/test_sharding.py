@@ -101,6 +101,35 @@ class Tied(jaxnn.Module):
         self._state_keys = ("embed.weight", "head.weight")
 
 
+def test_what_is_gathered_is_told_by_the_program() -> None:
+    mesh = AbstractMesh((4, 2), ("data", "model"))
+    net = nnx.eval_shape(lambda: jaxnn.Linear(8, 8, rngs=nnx.Rngs(0)))
+    rules = [("weight", P("model", "data")), ("bias", P("model"))]
+    with pytest.raises(ValueError, match=r"`gather`: the mesh has the axes .* not \['rows'\]"):
+        jaxnn.sharding.shard(net, rules, mesh, gather=("data", "rows"))
+    jaxnn.sharding.shard(net, rules, mesh, gather="data")
+    # The bias is not parted over the axis.
+    assert [type(v).__name__ for v in (net.weight, net.bias)] == ["GatheredParam", "Param"]
+    assert list(nnx.state(net, nnx.Param)) == ["bias", "weight"]
+    graphdef, params = nnx.split(net)
+    x = jax.ShapeDtypeStruct((4, 8), jnp.float32)
+
+    def loss(params: Any, x: Any) -> Any:
+        return (nnx.merge(graphdef, params)(x) ** 2).sum()
+
+    text = str(jax.make_jaxpr(jax.grad(loss))(params, x))
+    read = [line for line in text.splitlines() if "sharding_constraint" in line]
+    assert len(read) == 2
+    assert "spec=P('model', None)" in text
+    assert "spec=P('model', 'data')" in text
+    with jaxnn.forward_mode():
+        text = str(jax.make_jaxpr(lambda p, x: jax.jvp(loss, (p, x), (p, x)))(params, x))
+    assert "spec=P('model', None)" in text
+    # The gradients of each sample, which have a dimension more.
+    samples = jax.make_jaxpr(jax.vmap(jax.grad(loss), (None, 0)))(params, x)
+    assert "spec=P(UNCONSTRAINED, 'model', 'data')" in str(samples)
+
+
 def test_a_plan_counts_once_what_is_stored_once() -> None:
     mesh = AbstractMesh((4,), ("model",))
     rules = [("embed.weight", P("model")), ("head.weight", P(None, "model"))]
