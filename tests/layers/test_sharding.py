@@ -125,6 +125,9 @@ def test_what_is_gathered_is_told_by_the_program() -> None:
     with jaxnn.forward_mode():
         text = str(jax.make_jaxpr(lambda p, x: jax.jvp(loss, (p, x), (p, x)))(params, x))
     assert "spec=P('model', None)" in text
+    mixed, rest = nnx.split(jaxnn.mixed_precision(net))
+    text = str(jax.make_jaxpr(lambda p, x: nnx.merge(mixed, p)(x))(rest, x))
+    assert text.index("bf16[8,8] = convert") < text.index("bf16[8,8] = sharding_constraint")
     # The gradients of each sample, which have a dimension more.
     samples = jax.make_jaxpr(jax.vmap(jax.grad(loss), (None, 0)))(params, x)
     assert "spec=P(UNCONSTRAINED, 'model', 'data')" in str(samples)
