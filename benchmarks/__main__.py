@@ -1,4 +1,4 @@
-"""``python -m benchmarks run``, ``compile-for``, ``compile``, and ``compare A.json B.json``."""
+"""``python -m benchmarks run``, ``compile-for``, ``scale``, ``compile``, ``compare A B``."""
 
 from __future__ import annotations
 
@@ -43,6 +43,14 @@ def main(arguments: list[str] | None = None) -> int:
     target.add_argument("--size", choices=("middle", "all"), default="all", help="middle, or up")
     target.add_argument("--out", type=Path, default=Path("benchmark-results"))
     target.set_defaults(command=_compile_for)
+    scale = commands.add_parser("scale", help="whole models over many chips, none of them there")
+    scale.add_argument(
+        "--target", action="append", help="tpu:v5p:4x4x4 and the like (default: that, tpu:v5e:8x8)"
+    )
+    scale.add_argument("--model", action="append", help="llama, decode, resnet, experts")
+    scale.add_argument("--narrow", action="store_true", help="small models of the same kinds")
+    scale.add_argument("--out", type=Path, default=Path("benchmark-results"))
+    scale.set_defaults(command=_scale)
     options = parser.parse_args(arguments)
     options.line = shlex.join(["python", "-m", "benchmarks", *(arguments or sys.argv[1:])])
     return int(options.command(options))
@@ -207,6 +215,30 @@ def _compile_for(options: argparse.Namespace) -> int:
         return 2
     compile_for.print_table(rows, Console(width=200))
     console.print(f"results: {options.out}/")
+    return 0
+
+
+def _scale(options: argparse.Namespace) -> int:
+    from .targets import NotInstalled, Target, prepare
+
+    names = options.target or ["tpu:v5p:4x4x4", "tpu:v5e:8x8"]
+    try:
+        for name in names:
+            prepare(name)
+    except NotInstalled as error:
+        print(f"scale: {error}", file=sys.stderr)
+        return 2
+    from . import scale
+
+    chosen = options.model or [*scale.MODELS]
+    if unknown := [name for name in chosen if name not in scale.MODELS]:
+        print(f"scale: no model {unknown}; there are {[*scale.MODELS]}", file=sys.stderr)
+        return 2
+    for name in names:
+        for model in chosen:
+            row = scale.measure(model, Target(name), options.narrow)
+            scale.write(options.out, [row], options.line)
+            print(scale.told(row), flush=True)
     return 0
 
 

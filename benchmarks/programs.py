@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
 
@@ -87,6 +88,14 @@ def cost(text: str, bytes_per_cycle: float) -> Cost:
     return _Program(text, bytes_per_cycle).cost_of(None)
 
 
+def instructions(text: str) -> Iterator[tuple[str, Instruction, int]]:
+    """Yield what one run of a program does, with how often: a loop's body as often as it runs.
+
+    First comes the name of the computation that it stands in.
+    """
+    yield from _Program(text, 1.0).runs(None, 1)
+
+
 def moved(shape: str, only_main: bool) -> int:
     """Return the bytes of an array or tuple of arrays as laid out, tiles padded.
 
@@ -137,6 +146,18 @@ class _Program:
                 found += self._priced(instruction, shapes)
             self.costs[name] = found
         return self.costs[name]
+
+    def runs(self, name: str | None, times: int) -> Iterator[tuple[str, Instruction, int]]:
+        for instruction in self.computations[name]:
+            yield name or "", instruction, times
+            inner = times * (self._trips(instruction) if instruction.opcode == "while" else 1)
+            # What a reduction applies is no step of its own.
+            called = [instruction.attribute(name) for name in ("body", "calls", "async_execution")]
+            if instruction.opcode == "call":
+                called.append(instruction.attribute("to_apply"))
+            for computation in called:
+                if computation in self.computations and computation is not None:
+                    yield from self.runs(computation, inner)
 
     def _priced(self, instruction: Instruction, shapes: dict[str, str]) -> Cost:
         if instruction.opcode == "while":

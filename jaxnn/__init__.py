@@ -16,5 +16,6 @@ from .interop import state_dict as state_dict
 from .interop import verify as verify
 from .modules import *  # noqa: F403 (exactly what `modules.__all__` lists)
 from .precision import mixed_precision as mixed_precision
+from .rematerialisation import remat as remat
 
 __version__ = "0.1.0"

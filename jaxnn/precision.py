@@ -246,7 +246,8 @@ def _with_parameters(node: Any, kind: type, dtype: np.dtype[Any]) -> Any:
     copy = _copied(node, kind)
     for name, value in vars(node).items():
         if isinstance(value, (nnx.Param, Frozen)):
-            vars(copy)[name] = type(value)(_cast(value[...], dtype))
+            # As it is stored: what is gathered at a read is cast before, and so half as large.
+            vars(copy)[name] = value.copy(_cast(nnx.Variable.get_value(value), dtype))
         elif isinstance(value, nnx.Module):
             vars(copy)[name] = _with_parameters(value, type(value), dtype)
     return copy

@@ -133,11 +133,7 @@ def shape_and_dtype(value: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:
         raise ValueError("a tensor on torch's meta device holds no values")
     if array.is_nested:
         raise ValueError("is a nested tensor, which has no shape; pass a plain one")
-    name = str(array.dtype).removeprefix("torch.")
-    try:
-        return tuple(array.shape), np.dtype(getattr(ml_dtypes, name, name))
-    except TypeError as error:
-        raise ValueError(f"has torch's dtype {name}, unknown to NumPy; dequantize it") from error
+    return tuple(array.shape), _numpy_dtype(array)
 
 
 def is_uninitialized(value: Any) -> bool:
@@ -183,6 +179,17 @@ def as_numpy(value: Any) -> np.ndarray:
     if isinstance(value, StoredArray):
         return value.read()
     return _tensor_as_numpy(value) if _is_tensor(value) else np.asarray(value)
+
+
+def as_numpy_or_shape(value: Any) -> np.ndarray | jax.ShapeDtypeStruct:
+    """Return `as_numpy` of an array, but of a tensor on torch's meta device its shape and dtype.
+
+    As JAX has them: without its 64-bit mode an int64 is an int32.
+    """
+    if not (_is_tensor(value) and value.is_meta):
+        return as_numpy(value)
+    dtype = jax.dtypes.canonicalize_dtype(_numpy_dtype(value))
+    return jax.ShapeDtypeStruct(tuple(value.shape), dtype)
 
 
 def to_torch(state_dict: Mapping[str, Any]) -> dict[str, Any]:
@@ -236,6 +243,14 @@ def _is_tensor(value: Any) -> bool:
     return any(
         base.__name__ == "Tensor" and base.__module__ == "torch" for base in type(value).__mro__
     )
+
+
+def _numpy_dtype(tensor: Any) -> np.dtype[Any]:
+    name = str(tensor.dtype).removeprefix("torch.")
+    try:
+        return np.dtype(getattr(ml_dtypes, name, name))
+    except TypeError as error:
+        raise ValueError(f"has torch's dtype {name}, unknown to NumPy; dequantize it") from error
 
 
 def _tensor_as_numpy(tensor: Any) -> np.ndarray:

@@ -102,15 +102,19 @@ def check(name, module, inputs, rules, kind):
     wanted = step(module)(*inputs)
     mesh = jax.make_mesh((2, 4), ("data", "model"), axis_types=(kind,) * 2)
     everything = jaxnn.sharding.fully_sharded(("data", "model"), mesh)
-    ways = {"data parallel": [], "fully sharded": [(".*", everything)], "tensor parallel": rules}
-    for way, table in ways.items():
+    axes = ("data", "model")
+    ways = {
+        "data parallel": ([], ()), "fully sharded": ([(".*", everything)], ()),
+        "tensor parallel": (rules, ()), "gathered": ([(".*", everything)], axes),
+    }  # fmt: skip
+    for way, (table, gather) in ways.items():
         # On explicit axes a product over a parted dimension needs a word on its result: inside of
         # the call, the compiler finds it.
-        explicit = table and kind is AxisType.Explicit
+        explicit = table and not gather and kind is AxisType.Explicit
         out_sharding = (P("data"), P()) if explicit else None
         with jax.set_mesh(mesh):
             parted = nnx.clone(module)
-            jaxnn.sharding.shard(parted, table, mesh)
+            jaxnn.sharding.shard(parted, table, mesh, gather=gather)
             spread = [jax.device_put(x, NamedSharding(mesh, P("data"))) for x in inputs]
             found = step(parted, out_sharding)(*spread)
         for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from ...modules._module import takes_rngs
-from ..checkpoint import as_numpy
+from ..checkpoint import as_numpy_or_shape
+from .abstract import abstract_as_a_whole, as_meta, is_abstract
 from .capturing import Capturing, reason_of
 from .gradients import refuse_hooks_of_gradients
 from .imported import NEEDS_VALUES, Imported, refuse_mode
@@ -20,7 +21,7 @@ from .making import make
 from .naming import second_names
 from .program import rebuild
 from .record import realise
-from .structures import describe
+from .structures import copied_call, describe
 from .tree import ModelPrograms, ModelTree, tree_of
 
 if TYPE_CHECKING:
@@ -48,10 +49,13 @@ def import_model(
         ValueError: if it cannot be captured, or depends on what an import cannot keep.
     """
     refuse_hooks_of_gradients(model)
+    if is_abstract(model):
+        args, kwargs = copied_call(args, kwargs, as_meta)
     programmed = ModelPrograms()
     if layer_name(model) is None:
         capturing = Capturing(model, args, kwargs, dynamic_batch)
-        programmed = capturing.run()
+        with abstract_as_a_whole(model):
+            programmed = capturing.run()
         for note in dict.fromkeys(capturing.notes):
             warnings.warn(f"jaxnn.from_torch: {note}", stacklevel=3)
     tree = tree_of(model, programmed, second_names(model))
@@ -86,11 +90,11 @@ def _reason_not_to_run(
     )  # fmt: skip
     graph, state = nnx.split(view)
     leaves, structure = jax.tree.flatten(_in_jax(args, kwargs))
-    arrays = [leaf for leaf in leaves if isinstance(leaf, jax.Array)]
+    arrays = [leaf for leaf in leaves if _is_given(leaf)]
 
     def run(state: Any, arrays: list[Any]) -> Any:
         given = iter(arrays)
-        values = [next(given) if isinstance(leaf, jax.Array) else leaf for leaf in leaves]
+        values = [next(given) if _is_given(leaf) else leaf for leaf in leaves]
         args, kwargs = jax.tree.unflatten(structure, values)
         if takes_rngs(net):
             kwargs = {**kwargs, "rngs": jax.random.key(0)}
@@ -114,6 +118,14 @@ def _in_jax(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """Return a call of the original as one of the import: arrays for tensors, and records."""
     tensors: list[Any] = []
     structure = describe((args, dict(kwargs)), tensors, [])
-    return realise(
-        rebuild(structure, lambda v: jnp.asarray(as_numpy(tensors[int(v.name)].detach())))
-    )
+
+    def array(value: Any) -> jax.Array | jax.ShapeDtypeStruct:
+        found = as_numpy_or_shape(tensors[int(value.name)].detach())
+        return found if isinstance(found, jax.ShapeDtypeStruct) else jnp.asarray(found)
+
+    return realise(rebuild(structure, array))
+
+
+def _is_given(leaf: Any) -> bool:
+    """Whether a leaf of the example is an array, or stands for one on torch's meta device."""
+    return isinstance(leaf, (jax.Array, jax.ShapeDtypeStruct))

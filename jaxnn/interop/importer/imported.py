@@ -14,9 +14,10 @@ from flax import nnx
 from ...modules._module import RandomSource, fork_stream, key_from, keys_for_parts, takes_rngs
 from .binding import bind, check_sizes, match
 from .custom_vjp import run_custom
-from .observers import observer
+from .observers import is_observed, observer
 from .operators import DRAWING, OPERATORS, dtype_of
 from .program import Body, Call, Custom, Operation, Program, Sizes, State, Value, rebuild
+from .recomputing import recomputed, recomputing
 from .record import realise
 from .training_modes import OwnModes, WithOwnModes
 from .tying import descend, tied_in_place
@@ -118,6 +119,25 @@ class Imported(WithOwnModes):
         captured: Sequence[Any],
         rngs: RandomSource | None,
     ) -> tuple[Any, tuple[Any, ...]]:
+        how = recomputing(self)
+        if how is None or is_observed():
+            return self._run_once(body, args, kwargs, captured, rngs)
+
+        def run(module: Any, rngs: Any, given: Any) -> Any:
+            return module._run_once(body, *given, rngs)
+
+        given = tuple(args), dict(kwargs), tuple(captured)
+        result: tuple[Any, ...] = recomputed(how, run, self, rngs, given)
+        return result
+
+    def _run_once(
+        self,
+        body: Body,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        captured: Sequence[Any],
+        rngs: RandomSource | None,
+    ) -> tuple[Any, tuple[Any, ...]]:
         values = dict(zip(body.captured, captured, strict=True))
         observer().begins(body, values)
         bind(self._source, body, args, kwargs, values)
@@ -162,10 +182,8 @@ class Imported(WithOwnModes):
             result, extra = module._run(module._body(step.variant), args, kwargs, captured, rngs)
             values.update(zip(step.extra, extra, strict=True))
         else:
-            if rngs is not None and takes_rngs(module):
-                kwargs["rngs"] = rngs
             try:
-                result = module(*args, **kwargs)
+                result = _called(module, args, kwargs, rngs)
             except Exception as error:
                 error.add_note(f"the layer {step.module} of {self._source}")
                 raise
@@ -193,6 +211,23 @@ class Imported(WithOwnModes):
         return super().__repr__().replace(type(self).__name__, self._source, 1)
 
     __str__ = __repr__
+
+
+def _called(
+    module: nnx.Module, args: tuple[Any, ...], kwargs: dict[str, Any], rngs: RandomSource | None
+) -> Any:
+    """Return what a layer returns, which draws its keys from `rngs` where that is given."""
+
+    def run(module: Any, rngs: Any, given: Any) -> Any:
+        args, kwargs = given
+        if rngs is not None and takes_rngs(module):
+            kwargs = {**kwargs, "rngs": rngs}
+        return module(*args, **kwargs)
+
+    how = recomputing(module)
+    if how is None or is_observed():
+        return run(module, rngs, (args, kwargs))
+    return recomputed(how, run, module, rngs, (args, kwargs))
 
 
 def programs_of(module: Imported, training: bool) -> tuple[Program, ...] | str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 
@@ -29,7 +30,10 @@ def make(tree: ModelTree, rngs: nnx.Rngs | None) -> nnx.Module:
     result = _module(tree.root, rngs)
     if tree.tied:
         tie(result, tree.tied, model.state_dict)
-    weights = {n: t for n, t in model.state_dict().items() if hasattr(t, "shape")}
+    weights = {
+        name: tensor for name, tensor in model.state_dict().items()
+        if hasattr(tensor, "shape") and not tensor.is_meta
+    }  # fmt: skip
     load_state_dict(result, weights, strict=False)
     _set_modes(result, model)
     return result
@@ -71,7 +75,8 @@ def _imported(node: Node, rngs: nnx.Rngs | None) -> Imported:
 def _variable(variable: Variable) -> nnx.Variable[Any] | None:
     if variable.kind is None or variable.array is None:
         return None
-    return variable.kind(jnp.asarray(variable.array))
+    array = variable.array
+    return variable.kind(array if isinstance(array, jax.ShapeDtypeStruct) else jnp.asarray(array))
 
 
 def _layer(layer: Layer, rngs: nnx.Rngs | None) -> nnx.Module:

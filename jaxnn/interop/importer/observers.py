@@ -49,6 +49,11 @@ def observed_by(observer: Observer) -> Iterator[None]:
         _OBSERVER.reset(token)
 
 
+def is_observed() -> bool:
+    """Whether anyone takes note of what runs, and so of values that no other program may hold."""
+    return _OBSERVER.get() is not _SILENT
+
+
 def observer() -> Observer:
     """Return who is to be told of what runs."""
     return _OBSERVER.get()

@@ -11,11 +11,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import jax
 import numpy as np
 from flax import nnx
 
 from ...modules import Frozen, NonPersistent
-from ..checkpoint import as_numpy
+from ..checkpoint import as_numpy_or_shape
 from .layers import Layer, layer_of
 from .naming import joined
 from .operators import DRAWING
@@ -41,13 +42,13 @@ class Variable:
     Attributes:
         name: the attribute.
         kind: the class of the variable; None where there is none, or it is stored elsewhere.
-        array: its value, likewise.
+        array: its value, likewise; of a tensor on torch's meta device, its shape and dtype.
         is_tied: whether it is stored elsewhere.
     """
 
     name: str
     kind: type[nnx.Variable[Any]] | None = None
-    array: np.ndarray | None = None
+    array: np.ndarray | jax.ShapeDtypeStruct | None = None
     is_tied: bool = False
 
 
@@ -209,7 +210,7 @@ class _Growing:
                 kind: type[Any] = nnx.BatchStat if name in persistent else NonPersistent
                 if name in module._parameters:
                     kind = nnx.Param if tensor.requires_grad else Frozen
-                yield Variable(name, kind, as_numpy(tensor.detach()))
+                yield Variable(name, kind, as_numpy_or_shape(tensor.detach()))
         for full, array in self.programmed.constants.items():
             owner, _, name = full.rpartition(".")
             if owner == path:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...checkpoint import as_numpy
 from ..capture import Captured
+from ..gradients import Refused
 from ..program import Literal
 
 if TYPE_CHECKING:
@@ -34,6 +35,12 @@ class Placeholders:
 
     def add_array(self, node: torch.fx.Node, value: Any) -> None:
         """Note an array that forward contains."""
+        if value.is_meta:
+            raise Refused(
+                f"forward contains a tensor of shape {tuple(value.shape)} that is no parameter and "
+                "no buffer, on torch's meta device, where it has no values: register it as a "
+                "buffer (register_buffer), or make it elsewhere"
+            )
         array = as_numpy(value.detach())
         if array.size <= LITERAL_SIZE:
             plain = array.astype(float) if array.dtype.kind == "V" else array
