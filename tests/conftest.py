@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import datetime
+import importlib.util
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import jax
 import pytest
@@ -22,6 +24,20 @@ def strict_promotion(request: pytest.FixtureRequest) -> Iterator[None]:
         return
     with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
         yield
+
+
+@pytest.fixture
+def tpu_compiler() -> dict[str, str]:
+    """The environment of a process in which a TPU's compiler is found; skips where there is none.
+
+    It is installed, or lies in the folder that JAXNN_LIBTPU names, apart from the environment of
+    the other tests, where JAX would look for a chip at every start.
+    """
+    folder = os.environ.get("JAXNN_LIBTPU")
+    if not folder and importlib.util.find_spec("libtpu") is None:
+        pytest.skip("libtpu is not installed (pip install -e '.[tpu-aot]')")
+    root = str(Path(__file__).parents[1])
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (root, folder)))}
 
 
 def pytest_runtest_teardown(item: pytest.Item) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,11 +11,6 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[2]
-
-needs_compiler = pytest.mark.skipif(
-    importlib.util.find_spec("libtpu") is None,
-    reason="the TPU's compiler is not installed: pip install -e '.[tpu-aot]'",
-)
 
 SCALE = """
 import json, sys
@@ -85,10 +78,8 @@ for name, layer in layers.items():
 """
 
 
-def run(script: str, *arguments: str) -> str:
+def run(environment: dict[str, str], script: str, *arguments: str) -> str:
     """What a process prints: the compiler's settings have to be there before JAX is."""
-    # Another process may be compiling too.
-    environment = {**os.environ, "ALLOW_MULTIPLE_LIBTPU_LOAD": "1"}
     command = [sys.executable, "-c", script, *arguments]
     done = subprocess.run(
         command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False
@@ -97,10 +88,9 @@ def run(script: str, *arguments: str) -> str:
     return done.stdout.strip().splitlines()[-1] if script is SCALE else done.stdout
 
 
-@needs_compiler
-def test_a_llama_over_chips_sends_what_its_plan_implies() -> None:
+def test_a_llama_over_chips_sends_what_its_plan_implies(tpu_compiler: dict[str, str]) -> None:
     pytest.importorskip("transformers")
-    row: Any = json.loads(run(SCALE, "llama", "tpu:v5e:4x4"))
+    row: Any = json.loads(run(tpu_compiler, SCALE, "llama", "tpu:v5e:4x4"))
     assert row["mesh"] == {"data": 4, "model": 4}
     sent = {(one["purpose"], *one["axes"]): one for one in row["sent"]}
     # Each of fourteen matrices in blocks is gathered twice, for it is computed again; and the two
@@ -123,7 +113,6 @@ def test_a_llama_over_chips_sends_what_its_plan_implies() -> None:
     assert row["needed"] < row["memory"]
 
 
-@needs_compiler
 @pytest.mark.parametrize(
     ("name", "purposes"),
     [
@@ -131,15 +120,18 @@ def test_a_llama_over_chips_sends_what_its_plan_implies() -> None:
         ("decode", {"features summed", "numbers"}),
     ],
 )
-def test_experts_and_a_cache_stay_where_they_are(name: str, purposes: set[str]) -> None:
+def test_experts_and_a_cache_stay_where_they_are(
+    name: str, purposes: set[str], tpu_compiler: dict[str, str]
+) -> None:
     pytest.importorskip("transformers")
-    row: Any = json.loads(run(SCALE, name, "tpu:v5e:8x8"))
+    row: Any = json.loads(run(tpu_compiler, SCALE, name, "tpu:v5e:8x8"))
     assert {one["purpose"] for one in row["sent"]} == purposes
 
 
-@needs_compiler
-def test_by_data_the_gradients_of_weights_are_summed_and_nothing_is_gathered() -> None:
-    assert run(BY_DATA).splitlines() == [
+def test_by_data_the_gradients_of_weights_are_summed_and_nothing_is_gathered(
+    tpu_compiler: dict[str, str],
+) -> None:
+    assert run(tpu_compiler, BY_DATA).splitlines() == [
         "1x1 all-reduce [(128, 64, 1, 1)]",
         "3x3 all-reduce [(64, 64, 3, 3)]",
         "depthwise all-reduce [(64, 1, 3, 3)]",
@@ -147,10 +139,9 @@ def test_by_data_the_gradients_of_weights_are_summed_and_nothing_is_gathered() -
     ]
 
 
-@needs_compiler
-def test_an_exported_file_compiles_for_a_tpu(tmp_path: Path) -> None:
+def test_an_exported_file_compiles_for_a_tpu(tmp_path: Path, tpu_compiler: dict[str, str]) -> None:
     pytest.importorskip("flatbuffers")
-    found = run(EXPORTED, str(tmp_path / "net.stablehlo"))
+    found = run(tpu_compiler, EXPORTED, str(tmp_path / "net.stablehlo"))
     assert found.splitlines() == ["(5, 4) True"] * 2
 
 
