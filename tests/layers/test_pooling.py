@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import export
+from platforms import formulated_for
 
 import jaxnn
 from jaxnn.functional.pooling import windows_of
@@ -71,6 +72,66 @@ def test_values_indices_and_gradient(n, shape, options, kind):
 
         _, pullback = jax.vjp(pool, jnp.asarray(x))
         np.testing.assert_array_equal(pullback(jnp.asarray(cotangent))[0], tx.grad)
+
+
+@pytest.mark.parametrize("platform", ["tpu", "cuda"])
+@pytest.mark.parametrize(("n", "shape", "options"), GEOMETRIES)
+def test_values_and_gradient_as_an_accelerator_gets_them(n, shape, options, platform):
+    with formulated_for(platform):
+        for kind in ["normal", "ties", "special", "lowest"]:
+            x = values(shape, kind)
+            for dtype in ("float32", "bfloat16", "float16") if kind == "special" else ("float32",):
+                given = jnp.asarray(x).astype(dtype)
+                tx = torch.tensor(x).to(getattr(torch, dtype)).requires_grad_()
+                want = TORCH_POOLS[n](tx, *options, return_indices=True)[0]
+                got, pullback = jax.vjp(lambda x: POOLS[n](x, *options), given)
+                got, numbers = np.asarray(got, np.float32), want.detach().float().numpy()
+                np.testing.assert_array_equal(got, numbers)
+                is_number = ~np.isnan(numbers)
+                np.testing.assert_array_equal(
+                    np.signbit(got)[is_number], np.signbit(numbers)[is_number]
+                )
+                # Few bits, so that sums in any order are exact.
+                cotangent = np.random.default_rng(1).integers(-2, 3, got.shape).astype(np.float32)
+                want.backward(torch.tensor(cotangent).to(want.dtype))
+                gradient = pullback(jnp.asarray(cotangent).astype(dtype))[0]
+                np.testing.assert_array_equal(gradient.astype(jnp.float32), tx.grad.float())
+
+
+AVERAGES = [
+    ("avg_pool1d", (2, 3, 9), (3, 2, 1)),
+    ("avg_pool2d", (2, 3, 6, 8), (2,)),
+    ("avg_pool2d", (2, 3, 7, 8), (3, 2, 1, True, False)),
+    ("avg_pool2d", (3, 7, 8), ((3, 2), (1, 3), (1, 0), True, True, 7)),
+    ("avg_pool2d", (1, 2, 9, 9), (7, 1, 3)),
+    ("avg_pool3d", (1, 2, 5, 6, 7), (2, 2, 1)),
+    ("lp_pool2d", (2, 3, 6, 8), (3, 3, 2, True)),
+    ("adaptive_avg_pool2d", (2, 3, 6, 8), ((3, 2),)),
+    ("adaptive_avg_pool2d", (2, 3, 6, 8), ((4, 2),)),
+    ("adaptive_max_pool2d", (2, 3, 6, 8), ((3, 2),)),
+]
+
+
+@pytest.mark.parametrize(("name", "shape", "options"), AVERAGES)
+def test_averages_as_a_tpu_gets_them(name, shape, options):
+    with formulated_for("tpu"):
+        for dtype, tolerance in (("float32", 1e-6), ("bfloat16", 1e-2), ("float16", 2e-3)):
+            for kind in ("normal", "special"):
+                x = values(shape, kind)
+                given = jnp.asarray(x).astype(dtype)
+                # In float32, since torch rounds some of these sums at each step.
+                tx = torch.tensor(np.asarray(given, np.float32), requires_grad=True)
+                want = getattr(F, name)(tx, *options)
+                got, pullback = jax.vjp(
+                    lambda x: getattr(jaxnn.functional, name)(x, *options), given
+                )
+                assert got.dtype == dtype
+                close = {"rtol": tolerance, "atol": tolerance}
+                np.testing.assert_allclose(np.asarray(got, np.float32), want.detach(), **close)
+                cotangent = np.random.default_rng(1).integers(-2, 3, got.shape).astype(np.float32)
+                want.backward(torch.tensor(cotangent))
+                gradient = pullback(jnp.asarray(cotangent).astype(dtype))[0]
+                np.testing.assert_allclose(np.asarray(gradient, np.float32), tx.grad, **close)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "uint8", "int8", "int16", "int32"])
@@ -172,8 +233,14 @@ def test_modules(n):
         layer_type(2, device="cpu")
 
 
+@pytest.mark.parametrize("platform", ["cpu", "tpu"])
 @pytest.mark.parametrize("options", [(3, 2, 1, 1, True), (7, 1, 3)])
-def test_transformations(options):
+def test_transformations(options, platform):
+    with formulated_for(platform):
+        check_transformations(options)
+
+
+def check_transformations(options):
     def pool(x):
         return jaxnn.functional.max_pool2d(x, *options)
 

@@ -7,7 +7,7 @@ o * stride - padding + j * dilation.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.core
 import jax.numpy as jnp
@@ -43,6 +43,40 @@ class Window(NamedTuple):
     def span(self, size: int) -> int:
         """Return how many positions, padding included, the windows over `size` positions span."""
         return (self.count(size) - 1) * self.stride + self.dilation * (self.kernel - 1) + 1
+
+    def reach(self, size: int) -> int:
+        """Return how many positions past the last of `size` the windows reach; may be symbolic."""
+        return jax.core.max_dim(self.span(size) - size - self.padding, 0)
+
+
+_SINGLE = Window(1, 1, 0, 1, False)
+
+
+def along_each_axis(windows: tuple[Window, ...]) -> list[tuple[Window, ...]]:
+    """Return, for each axis that they do not leave as it is, the windows along it alone."""
+    return [
+        tuple(window if i == axis else _SINGLE for i in range(len(windows)))
+        for axis, window in enumerate(windows)
+        if window.kernel > 1 or window.stride > 1 or window.padding
+    ]
+
+
+def windows_first(
+    x: Num[Array, "..."], windows: tuple[Window, ...]
+) -> tuple[Num[Array, "..."], tuple[Window, ...]]:
+    """Return `x` with the axes that the windows slide over first, and the windows of every axis.
+
+    So a TPU, where the last two axes of an array are the tiles of its memory, moves whole tiles.
+    """
+    n, axes = len(windows), tuple(range(x.ndim))
+    others = (_SINGLE,) * (x.ndim - n)
+    return x.transpose(axes[-n:] + axes[:-n]), windows + others
+
+
+def windows_last(x: Num[Array, "..."], n: int) -> Num[Array, "..."]:
+    """Return `x`, of which the windows slide over the first `n` axes, with these last again."""
+    axes = tuple(range(x.ndim))
+    return x.transpose(axes[n:] + axes[:n])
 
 
 def windows_of(
@@ -116,6 +150,21 @@ def check_input(input: Array, windows: tuple[Window, ...], layer: str) -> None:
 def window_counts(shape: tuple[int, ...], windows: tuple[Window, ...]) -> list[int]:
     """Return how many windows lie along each of the last axes of `shape`."""
     return [w.count(size) for w, size in zip(windows, shape[-len(windows) :], strict=True)]
+
+
+def reduction_of(shape: tuple[int, ...], windows: tuple[Window, ...]) -> dict[str, Any]:
+    """Return the options of `lax.reduce_window` for windows over the last axes of `shape`."""
+    kernels, strides, _, dilations, _ = zip(*windows, strict=True)
+    others = (1,) * (len(shape) - len(windows))
+    padding = [
+        (w.padding, w.reach(n)) for w, n in zip(windows, shape[-len(windows) :], strict=True)
+    ]
+    return {
+        "window_dimensions": (*others, *kernels),
+        "window_strides": (*others, *strides),
+        "padding": ((0, 0),) * len(others) + tuple(padding),
+        "window_dilation": (*others, *dilations),
+    }
 
 
 def pad_to_windows(

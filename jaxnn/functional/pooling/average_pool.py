@@ -16,7 +16,18 @@ from ..._checks import check_array, check_int
 from ..._dtypes import accumulation_dtype
 from ..._thresholds import thresholds
 from ..._types import IntOrInts
-from ._windows import Window, check_input, taps_of, window_counts, windows_of
+from ..._xla import by_platform
+from ._windows import (
+    Window,
+    along_each_axis,
+    check_input,
+    reduction_of,
+    taps_of,
+    window_counts,
+    windows_first,
+    windows_last,
+    windows_of,
+)
 
 # torch averages int64 alone of the integers, which without 64-bit mode are int32 here.
 _AVERAGED_DTYPES = frozenset(["bfloat16", "float16", "float32", "float64", "int32", "int64"])
@@ -215,29 +226,37 @@ def _average(
 
 def window_sums(x: Num[Array, "..."], windows: tuple[Window, ...]) -> Num[Array, "..."]:
     """Return the sum of each window's taps, of which those in the padding count as zero."""
+    if math.prod(w.kernel for w in windows) > thresholds().pooling_taps:
+        return _sums_axis_by_axis(x, windows)
     disjoint = all(w.kernel <= w.stride and not (w.padding or w.ceil_mode) for w in windows)
-    if disjoint and math.prod(w.kernel for w in windows) <= thresholds().pooling_taps:
-        # Each position is read once: a sum of slices, which XLA fuses forwards and backwards.
-        return reduce(lax.add, taps_of(x, windows, window_counts(x.shape, windows)))
-    # One axis after the other: kH + kW additions rather than kH * kW.
-    for axis, window in enumerate(windows, x.ndim - len(windows)):
-        if window.kernel > 1 or window.stride > 1 or window.padding:
-            x = _sums_along(x, axis, window)
+    by_formula = partial(_sums_of_taps if disjoint else _sums_axis_by_axis, windows=windows)
+    total: Array = by_platform(
+        cpu=by_formula, default=by_formula, tpu=partial(_sums_at_once, windows=windows)
+    )(x)
+    return total
+
+
+def _sums_of_taps(x: Num[Array, "..."], windows: tuple[Window, ...]) -> Num[Array, "..."]:
+    # Each position is read once: a sum of slices, which XLA fuses forwards and backwards.
+    return reduce(lax.add, taps_of(x, windows, window_counts(x.shape, windows)))
+
+
+def _sums_axis_by_axis(x: Num[Array, "..."], windows: tuple[Window, ...]) -> Num[Array, "..."]:
+    # kH + kW additions rather than kH * kW.
+    for window in along_each_axis(windows):
+        x = _sums(x, window)
     return x
 
 
-def _sums_along(x: Num[Array, "..."], axis: int, window: Window) -> Num[Array, "..."]:
-    def along(value: int, other: int) -> tuple[int, ...]:
-        return tuple(value if i == axis else other for i in range(x.ndim))
+def _sums_at_once(x: Num[Array, "..."], windows: tuple[Window, ...]) -> Num[Array, "..."]:
+    # One operation of a TPU, and its transpose another.
+    return windows_last(_sums(*windows_first(x, windows)), len(windows))
 
-    # Without padding on the right, no window past the last begins.
-    right = jax.core.max_dim(window.span(x.shape[axis]) - x.shape[axis] - window.padding, 0)
-    widths = tuple((window.padding, right) if i == axis else (0, 0) for i in range(x.ndim))
+
+def _sums(x: Num[Array, "..."], windows: tuple[Window, ...]) -> Num[Array, "..."]:
     # A constant, from which JAX knows that this is a sum, and its derivative.
     zero = np.zeros((), x.dtype)
-    return lax.reduce_window(
-        x, zero, lax.add, along(window.kernel, 1), along(window.stride, 1), widths
-    )
+    return lax.reduce_window(x, zero, lax.add, **reduction_of(x.shape, windows))
 
 
 def covered(

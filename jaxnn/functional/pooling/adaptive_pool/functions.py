@@ -16,7 +16,9 @@ from ...._checks import check_array, check_floating, check_int
 from ...._dtypes import accumulation_dtype, index_dtype
 from ...._thresholds import thresholds
 from ...._types import IntOrInts
+from ...._xla import by_platform
 from .._windows import Window, check_rank
+from ..average_pool import window_sums
 from ..max_pool.winners import max_with_indices, pick_by_gather
 from .cpu import means_by_sums
 from .definition import adaptive_window, means_by_gather, means_by_reductions, places_of_maxima
@@ -252,10 +254,31 @@ def _adaptive_avg_pool_nd(n: int, input: Array, output_size: OutputSize) -> Arra
 
 @partial(jax.jit, static_argnums=1, inline=True)
 def _adaptive_average(x: Float[Array, "..."], counts: tuple[int, ...]) -> Float[Array, "..."]:
-    means = x.astype(accumulation_dtype(x.dtype))
-    for axis, count in enumerate(counts, x.ndim - len(counts)):
-        means = _means_along(means, axis, count)
+    wide = x.astype(accumulation_dtype(x.dtype))
+    by_axes = partial(_means_axis_by_axis, counts=counts)
+    windows = _equal_windows(x.shape, counts)
+    at_once = partial(_means_at_once, windows=windows) if windows else None
+    means: Array = by_platform(cpu=by_axes, default=by_axes, tpu=at_once)(wide)
     return means.astype(x.dtype)
+
+
+def _equal_windows(shape: tuple[int, ...], counts: tuple[int, ...]) -> tuple[Window, ...] | None:
+    """Return the windows where they are of one size and share no position."""
+    sizes = shape[-len(counts) :]
+    if 0 in counts or any(size % count for size, count in zip(sizes, counts, strict=True)):
+        return None
+    steps = [size // count for size, count in zip(sizes, counts, strict=True)]
+    return tuple(Window(step, step, 0, 1, False) for step in steps)
+
+
+def _means_at_once(x: Float[Array, "..."], windows: tuple[Window, ...]) -> Float[Array, "..."]:
+    return window_sums(x, windows) / math.prod(window.kernel for window in windows)
+
+
+def _means_axis_by_axis(x: Float[Array, "..."], counts: tuple[int, ...]) -> Float[Array, "..."]:
+    for axis, count in enumerate(counts, x.ndim - len(counts)):
+        x = _means_along(x, axis, count)
+    return x
 
 
 def _means_along(x: Float[Array, "..."], axis: int, count: int) -> Float[Array, "..."]:
@@ -295,13 +318,11 @@ def _adaptive_max_pool_nd(
 def _adaptive_max(
     x: Float[Array, "..."], counts: tuple[int, ...]
 ) -> tuple[Float[Array, "..."], Int[Array, "..."]]:
-    sizes = x.shape[-len(counts) :]
     if 0 in counts:
         empty = jnp.zeros((*x.shape[: -len(counts)], *counts), x.dtype)
         return empty, empty.astype(index_dtype())
-    if all(size % count == 0 for size, count in zip(sizes, counts, strict=True)):
-        steps = [size // count for size, count in zip(sizes, counts, strict=True)]
-        return max_with_indices(x, tuple(Window(step, step, 0, 1, False) for step in steps))
+    if windows := _equal_windows(x.shape, counts):
+        return max_with_indices(x, windows)
     indices = places_of_maxima(lax.stop_gradient(x), counts)
     return pick_by_gather(x, indices, len(counts)), indices.astype(index_dtype())
 

@@ -17,15 +17,15 @@ def select_max(
     x: Num[Array, "..."], windows: tuple[Window, ...]
 ) -> tuple[Num[Array, "..."], Int[Array, "..."]]:
     """Return each window's maximum, and its flat position in the unpadded volume."""
-    lowest = _lowest(x.dtype)
+    least = lowest(x.dtype)
     counts = window_counts(x.shape, windows)
-    padded = pad_to_windows(x, windows, lowest), positions_of(x.shape, windows)
+    padded = pad_to_windows(x, windows, least), positions_of(x.shape, windows)
     taps = math.prod(window.kernel for window in windows)
     select = _select_by_taps if taps <= thresholds().pooling_taps else _select_by_doubling
     maxima, indices = select(*padded, windows, counts)
     if any(window.padding for window in windows):
         # Padding wins only where all else holds the lowest value too: then the first tap inside.
-        is_lowest = maxima == jnp.asarray(lowest, x.dtype)
+        is_lowest = maxima == jnp.asarray(least, x.dtype)
         indices = jnp.where(is_lowest, _first_inside(x.shape, windows), indices)
     return maxima, indices
 
@@ -118,5 +118,6 @@ def flat_index(along: list[Int[Array, "size"]], shape: tuple[int, ...]) -> Int[A
     return flat
 
 
-def _lowest(dtype: Any) -> float | int:
+def lowest(dtype: Any) -> float | int:
+    """Return what loses to every other number of `dtype`."""
     return -jnp.inf if jnp.issubdtype(dtype, jnp.floating) else int(jnp.iinfo(dtype).min)
