@@ -26,6 +26,8 @@ FREE = frozenset((
     "async-update", "add-dependency",
 ))  # fmt: skip
 
+FREE_CALLS = ("AllocateBuffer", "ConcatBitcast")
+
 SLICES = frozenset(("slice", "dynamic-slice", "gather"))
 
 _COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\{$")
@@ -172,7 +174,7 @@ class _Program:
             return max(map(self.cost_of, names), key=lambda c: (c.cycles, c.kernels))
         if instruction.opcode == "call":
             return self.cost_of(instruction.attribute("to_apply"))
-        if instruction.opcode in FREE or "AllocateBuffer" in instruction.text:
+        if instruction.opcode in FREE or any(name in instruction.text for name in FREE_CALLS):
             return Cost()
         arrays = self._arrays(instruction, shapes)
         main = moved(arrays, only_main=True)
@@ -186,6 +188,9 @@ class _Program:
         """What an instruction reads and writes: a slice of an array is not all of it."""
         read = [shapes.get(name, "") for name in instruction.operands]
         result = instruction.result
+        if instruction.opcode == "slice-start":
+            # Its result names the whole operand again, of which a part is moved to fast memory.
+            return re.sub(r"S\(\d+\)", "", result.partition("), ")[2])
         if instruction.opcode.endswith("-start"):
             # The result of a transfer names its operand again, beside what is made.
             return result

@@ -113,3 +113,18 @@ ENTRY %main (x: f32[32,8,128], y: f32[32,8,128], i: s32[]) -> f32[32,8,128] {
 }
 """
     assert cost(text, 1.0).bytes == 2 * TILE + 4
+
+
+def test_a_transfer_of_a_slice_moves_the_slice():
+    text = """
+ENTRY %main (x: f32[32,8,128]) -> f32[2,8,128] {
+  %x = f32[32,8,128]{2,1,0:T(8,128)} parameter(0)
+  %a = ((f32[32,8,128]{2,1,0:T(8,128)}), f32[1,8,128]{2,1,0:T(8,128)S(1)}, s32[]{:S(2)}) \
+slice-start(%x), slice={[0:1], [0:8], [0:128]}
+  %b = f32[1,8,128]{2,1,0:T(8,128)S(1)} slice-done(%a)
+  ROOT %c = f32[2,8,128]{2,1,0:T(8,128)S(1)} custom-call(%b, %b), custom_call_target="ConcatBitcast"
+}
+"""
+    found = cost(text, 1.0)
+    assert found.bytes == pytest.approx(TILE, abs=4)
+    assert (found.guessed, found.kernels) == (found.bytes, 1)
