@@ -153,16 +153,19 @@ const SPELLED = { nan: NaN, inf: Infinity, "-inf": -Infinity, "-0.0": -0 };
 const numbers = (values) => [values].flat(Infinity).map((value) => SPELLED[value] ?? Number(value));
 
 // The first element that is further from the wanted one than its bound, in words; null where all are near.
-function difference(got, wanted) {
+function difference(got, wanted, accuracy) {
   if (got.shape.join() !== wanted.shape.join()) return `shape ${got.shape}, wanted ${wanted.shape}`;
   const [values, bounds] = [numbers(wanted.values), numbers(wanted.bound)];
-  const isNear = (y, i) => Object.is(y, values[i]) || y === values[i] || Math.abs(y - values[i]) <= bounds[i];
+  const rounded = got.dtype === "F32" ? values.map(Math.fround) : values;
+  const isWithin = (y, i) => y === rounded[i] || Math.abs(y - values[i]) <= bounds[i];
+  // NaN is NaN; and in this class -0 is not 0.
+  const isNear = (y, i) => Object.is(y, rounded[i]) || (accuracy.class !== "exact" && isWithin(y, i));
   const wrong = [...got.data].findIndex((y, i) => !isNear(y, i));
   return wrong < 0 ? null : `[${wrong}]: ${got.data[wrong]}, wanted ${values[wrong]}`;
 }
 
 function judge({ params, steps }) {
-  for (const { inputs, cotangents, gradients, wanted, expect } of steps) {
+  for (const { inputs, cotangents, gradients, accuracy, wanted, expect } of steps) {
     let got;
     try {
       const input = fromExport(inputs.input);
@@ -176,7 +179,7 @@ function judge({ params, steps }) {
     }
     if (expect.error) return `accepted what ${expect.error} says must be refused`;
     for (const [name, tensor] of Object.entries(wanted)) {
-      const found = difference(got[name], tensor);
+      const found = difference(got[name], tensor, accuracy[name]);
       if (found) return name + found;
     }
   }

@@ -11,8 +11,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 LAYERS = (
-    "MaxPool2d 3/2/1", "AvgPool2d 3/2/1", "BatchNorm2d, training", "LayerNorm 512", "softmax",
-    "Conv2d 1x1", "Conv2d depthwise 3x3", "Linear", "GELU", "Embedding 30000 x 512",
+    "AvgPool2d 3/2/1", "AdaptiveAvgPool2d 7", "AdaptiveMaxPool2d 7", "RMSNorm 512", "softmax",
+    "Conv2d 1x1", "Conv2d groups=4", "Linear", "GELU", "Embedding 30000 x 512",
 )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from flax import nnx
 from jax import export
+from platforms import formulated_for
 
 import jaxnn
 import jaxnn.functional as F
@@ -180,3 +181,19 @@ def test_causal_mask() -> None:
     mask = jaxnn.Transformer.generate_square_subsequent_mask(3)
     wanted = torch.nn.Transformer.generate_square_subsequent_mask(3)
     np.testing.assert_array_equal(mask, wanted)
+
+
+@pytest.mark.parametrize("platform", ["cpu", "tpu"])
+@pytest.mark.parametrize("keys", [1, 2, 5])
+def test_a_query_that_sees_nothing_gives_zeros(keys, platform):
+    rng = np.random.default_rng(0)
+    q, k, v = (rng.standard_normal((2, n, 4)).astype(np.float32) for n in (3, keys, keys))
+    # By the mask, and by scores that overflow.
+    mask = np.ones((3, keys), bool)
+    mask[1] = False
+    q[:, 2], k[..., 0] = [np.inf, 0, 0, 0], -1
+    wanted = torch.nn.functional.scaled_dot_product_attention(*map(torch.tensor, (q, k, v, mask)))
+    with formulated_for(platform):
+        got = jax.jit(jaxnn.functional.scaled_dot_product_attention)(q, k, v, mask)
+    assert not got[:, 1:].any()
+    np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-6)

@@ -75,12 +75,14 @@ def change_of_weights(weights: jax.Array, d_scores: jax.Array, axis: int) -> jax
 def exponentials_of(scores: jax.Array, axis: int) -> tuple[jax.Array, jax.Array]:
     """Return the exponentials of the scores less the largest, and their sum."""
     # The largest is at least the lowest finite number: where all scores are -inf, the exponentials
-    # are 0, and 0 divided by 1. A reduction starts there, since a TPU computes scores, exponentials
-    # and sums in one pass only if nothing stands between a row's maximum and the subtraction.
-    lowest = jnp.asarray(jnp.finfo(scores.dtype).min, scores.dtype)
+    # are 0, and 0 divided by 1. The scores are raised to it and not their maximum, since a TPU
+    # makes scores, exponentials and sums together only if nothing stands between a row's maximum
+    # and the subtraction; a reduction that starts there would do too, but XLA drops what a
+    # reduction of one element starts with.
     axis %= scores.ndim
-    largest = lax.reduce(lax.stop_gradient(scores), lowest, lax.max, (axis,))
-    exponentials = jnp.exp(scores - jnp.expand_dims(largest, axis))
+    raised = jnp.maximum(lax.stop_gradient(scores), jnp.finfo(scores.dtype).min)
+    largest = jnp.expand_dims(lax.reduce_max(raised, (axis,)), axis)
+    exponentials = jnp.exp(scores - largest)
     total = exponentials.sum(axis, keepdims=True)
     return exponentials, jnp.where(total == 0, 1.0, total)
 
