@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 LAYERS = (
-    "AvgPool2d 3/2/1", "AdaptiveAvgPool2d 7", "AdaptiveMaxPool2d 7", "RMSNorm 512", "softmax",
+    "AvgPool2d 3/2/1", "AdaptiveAvgPool2d 7", "SiLU", "RMSNorm 512", "softmax",
     "Conv2d 1x1", "Conv2d groups=4", "Linear", "GELU", "Embedding 30000 x 512",
 )  # fmt: skip
 

@@ -13,10 +13,9 @@ from jaxtyping import Array, Int, Num
 from ...._dtypes import index_dtype
 from ...._thresholds import thresholds
 from ...._xla import by_platform, is_sharded
-from ..._gradients import with_transpose_of
 from .._windows import Window, pad_to_windows, taps_of, window_counts
 from .definition import positions_of, select_max
-from .tpu import can_scatter, maxima_by_reduction, scatter_to_maxima
+from .tpu import maxima_by_reduction
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(1,))
@@ -73,12 +72,7 @@ def _pick(
     def default(tangent: Array, indices: Array, x: Array) -> Array:
         return by_taps(tangent, indices)
 
-    def transpose(cotangent: Array, indices: Array, x: Array) -> Array:
-        return scatter_to_maxima(cotangent, x, windows)
-
-    tpu = partial(with_transpose_of, default, transpose)
-    known = can_scatter(x.shape, windows)
-    picked: Array = by_platform(cpu, default, tpu=tpu if known else None)(tangent, indices, x)
+    picked: Array = by_platform(cpu, default)(tangent, indices, x)
     return picked
 
 
