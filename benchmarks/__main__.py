@@ -10,6 +10,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from .targets import TOPOLOGIES
+
+DTYPES = ("float32", "bfloat16")
+
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
@@ -21,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     run.add_argument("--threads", type=int, default=2)
     run.add_argument("--repetitions", type=int, default=15)
     run.add_argument("--size", choices=("middle", "all"), default="middle")
-    run.add_argument("--dtype", default="float32", help="of float32,bfloat16")
+    run.add_argument("--dtype", type=_dtypes, default=DTYPES[:1], help="of float32,bfloat16")
     run.add_argument("--quick", action="store_true", help="the smallest size, five rounds")
     run.add_argument("--draw", type=int, default=0, help="also so many drawn entries a family")
     run.add_argument("--seed", type=int, help="of what is drawn; another one each run if not given")
@@ -36,10 +40,10 @@ def main(arguments: list[str] | None = None) -> int:
     compiling = commands.add_parser("compile", help="a ResNet-50's training step, and Flax's")
     compiling.set_defaults(command=_compile)
     target = commands.add_parser("compile-for", help="what a TPU's or GPU's compiler makes of it")
-    target.add_argument("target", help="tpu:v5e, tpu:v6e or gpu:h200")
+    target.add_argument("target", choices=TOPOLOGIES)
     target.add_argument("--layer", action="append", help="entries or families, by a pattern")
     target.add_argument("--model", action="append", help="whole models, by a pattern")
-    target.add_argument("--dtype", default="float32,bfloat16")
+    target.add_argument("--dtype", type=_dtypes, default=DTYPES, help="of float32,bfloat16")
     target.add_argument("--size", choices=("middle", "all"), default="all", help="middle, or up")
     target.add_argument("--out", type=Path, default=Path("benchmark-results"))
     target.set_defaults(command=_compile_for)
@@ -54,6 +58,13 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     options.line = shlex.join(["python", "-m", "benchmarks", *(arguments or sys.argv[1:])])
     return int(options.command(options))
+
+
+def _dtypes(text: str) -> list[str]:
+    names = text.split(",")
+    if unknown := [name for name in names if name not in DTYPES]:
+        raise argparse.ArgumentTypeError(f"{unknown} are none of {', '.join(DTYPES)}")
+    return names
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -85,7 +96,7 @@ def _run(options: argparse.Namespace) -> int:
             is_drawn = entry in others
             for size in _sizes(entry, options):
                 try:
-                    for dtype in options.dtype.split(","):
+                    for dtype in options.dtype:
                         found = _measured(entry, size, peers, repetitions, options.device, dtype)
                         rows += [row | {"drawn": is_drawn} for row in found]
                 except ValueError as error:
@@ -205,7 +216,7 @@ def _compile_for(options: argparse.Namespace) -> int:
         for entry in entries:
             progress.update(bar, description=entry.name)
             for size in compile_for.sizes(entry, options.size == "all"):
-                for dtype in options.dtype.split(","):
+                for dtype in options.dtype:
                     rows += compile_for.measure(entry, size, dtype, target)
             # A run of an hour that is stopped leaves what it has found.
             compile_for.write(options.out, rows, facts)
@@ -213,7 +224,7 @@ def _compile_for(options: argparse.Namespace) -> int:
     if not rows:
         console.print(f"no entry is named like {options.layer or options.model}")
         return 2
-    compile_for.print_table(rows, Console(width=200))
+    compile_for.print_table(rows, Console())
     console.print(f"results: {options.out}/")
     return 0
 
@@ -225,7 +236,7 @@ def _scale(options: argparse.Namespace) -> int:
     try:
         for name in names:
             prepare(name)
-    except NotInstalled as error:
+    except (NotInstalled, ValueError) as error:
         print(f"scale: {error}", file=sys.stderr)
         return 2
     from . import scale

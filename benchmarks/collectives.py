@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,16 +75,6 @@ def collectives(text: str, mesh: Mapping[str, int]) -> list[Collective]:
         axes = _axes(_groups(instruction), mesh)
         found.append(Collective(kind, axes, tuple(arrays), times, source[1] if source else ""))
     return found
-
-
-def summary(found: Iterable[Collective]) -> dict[tuple[str, tuple[str, ...]], tuple[int, int]]:
-    """Return how many there are of each kind over each axes, and their bytes."""
-    counts: Counter[tuple[str, tuple[str, ...]]] = Counter()
-    sizes: Counter[tuple[str, tuple[str, ...]]] = Counter()
-    for one in found:
-        counts[one.kind, one.axes] += one.times
-        sizes[one.kind, one.axes] += one.bytes
-    return {key: (counts[key], sizes[key]) for key in sorted(counts)}
 
 
 def _axes(groups: np.ndarray, mesh: Mapping[str, int]) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from . import libraries
-from .entries import Entry
+from .entries import Entry, Whole
 from .libraries import Program, Unavailable
 from .programs import cost
 from .targets import Target
@@ -126,7 +126,7 @@ def _lowered(
 
 def _abstract(item: Any) -> Any:
     """Zeros of the input's shape that take no memory."""
-    dtype = np.int32 if type(item).__name__ == "Whole" else np.float32
+    dtype = np.int32 if isinstance(item, Whole) else np.float32
     return np.broadcast_to(np.zeros((), dtype), item.shape)
 
 
@@ -159,22 +159,25 @@ def peers(row: Row) -> list[str]:
     return libraries_ or others
 
 
-def ratio(row: Row, peer: str, measure: str) -> float | None:
-    theirs = row["sides"][peer][measure]
-    return row["sides"]["jaxnn"][measure] / theirs if theirs else None
+def ratio(row: Row, peer: str, measure: str) -> float:
+    """jaxnn's over the peer's: infinite where the peer needs none."""
+    ours, theirs = (row["sides"][name][measure] for name in ("jaxnn", peer))
+    if theirs:
+        return float(ours / theirs)
+    return math.inf if ours else 1.0
 
 
 def over(row: Row, bar: float = 1.05) -> bool:
     """Whether jaxnn is dearer than the peer by its default settings, in what is exact."""
     kind = row["target"].partition(":")[0]
     told = [
-        found for peer in peers(row) if peer != ACCURATE for name in MEASURES[kind]
-        if (found := ratio(row, peer, name)) is not None
+        ratio(row, peer, name) for peer in peers(row) if peer != ACCURATE
+        for name in MEASURES[kind]
     ]  # fmt: skip
     return max(told, default=0.0) > bar
 
 
-def _cells(row: Row, mark: Callable[[str], str]) -> Iterator[str]:
+def _cells(row: Row) -> Iterator[str]:
     kind = row["target"].partition(":")[0]
     own = row["sides"]["jaxnn"]
     yield row["name"]
@@ -188,13 +191,16 @@ def _cells(row: Row, mark: Callable[[str], str]) -> Iterator[str]:
     yield f"{own['bytes'] / 1e6:,.1f}"
     yield f"{own['bytes'] / own['least_bytes']:.2f}" if own["least_bytes"] else ""
     yield f"{own['temporaries'] / 1e6:,.1f}"
-    told = []
-    for peer in peers(row):
-        values = [ratio(row, peer, name) for name in MEASURES[kind]]
-        text = " / ".join("-" if v is None else f"{v:.2f}" for v in values)
-        told.append(f"{peer} {text}")
-    joined = "; ".join(told)
-    yield mark(joined) if over(row) else joined
+    joined = "; ".join(_ratios(row))
+    yield f"{joined} ✗" if over(row) else joined
+
+
+def _ratios(row: Row) -> list[str]:
+    kind = row["target"].partition(":")[0]
+    return [
+        f"{peer} {' / '.join(f'{ratio(row, peer, name):.2f}' for name in MEASURES[kind])}"
+        for peer in peers(row)
+    ]
 
 
 def _headings(kind: str) -> list[str]:
@@ -206,9 +212,20 @@ def _headings(kind: str) -> list[str]:
 def print_table(rows: Sequence[Row], console: Console) -> None:
     if not rows:
         return
-    table = Table(*_headings(rows[0]["target"].partition(":")[0]))
+    kind = rows[0]["target"].partition(":")[0]
+    # Eighty columns hold what is compared; the page and the JSON file hold the rest.
+    own = ["cycles", "guessed"] if kind == "tpu" else ["kernels"]
+    table = Table("entry", "phase", *own, "MB", f"to peers\n({' / '.join(MEASURES[kind])})")
     for row in rows:
-        table.add_row(*_cells(row, lambda text: f"[red]{text}[/]"))
+        name, shape, dtype, phase, count, *others = _cells(row)
+        counts = [count, others[0]] if kind == "tpu" else [count]
+        told, colour = "\n".join(_ratios(row)), "red" if over(row) else "default"
+        megabytes = f"{row['sides']['jaxnn']['bytes'] / 1e6:,.1f}"
+        shapes = "\n".join(shape.split())
+        table.add_row(
+            f"{name}\n{shapes} {dtype}", phase.replace("with ", "with\n"), *counts, megabytes,
+            f"[{colour}]{told}[/]",
+        )  # fmt: skip
     console.print(table)
     console.print(summary(rows))
 
@@ -220,7 +237,7 @@ def summary(rows: Sequence[Row]) -> str:
     for name in MEASURES[kind]:
         found = [
             value for row in rows for peer in peers(row) if peer != ACCURATE
-            if (value := ratio(row, peer, name))
+            if 0 < (value := ratio(row, peer, name)) < math.inf
         ]  # fmt: skip
         if found:
             lines.append(
@@ -257,7 +274,7 @@ def page(rows: Sequence[Row], facts: dict[str, Any]) -> str:
     ]  # fmt: skip
     headings = _headings(kind)
     lines += [f"| {' | '.join(headings)} |", "|" + "---|" * len(headings)]
-    lines += [f"| {' | '.join(_cells(row, lambda text: text + ' ✗'))} |" for row in rows]
+    lines += [f"| {' | '.join(_cells(row))} |" for row in rows]
     return "\n".join(lines) + "\n"
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import re
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -69,6 +70,14 @@ class Instruction:
         found = re.search(rf"\b{name}=%?([\w.\-]+)", self.text)
         return found[1] if found else None
 
+    @property
+    def branches(self) -> list[str]:
+        """The computations of which a conditional runs one."""
+        if listed := re.search(r"branch_computations=\{([^}]*)\}", self.text):
+            return re.findall(r"%([\w.\-]+)", listed[1])
+        sides = (self.attribute(f"{side}_computation") for side in ("true", "false"))
+        return [side for side in sides if side is not None]
+
     @cached_property
     def cycles(self) -> int | None:
         found = re.search(r'"estimated_cycles":"(\d+)"', self.text)
@@ -93,7 +102,7 @@ def cost(text: str, bytes_per_cycle: float) -> Cost:
 def instructions(text: str) -> Iterator[tuple[str, Instruction, int]]:
     """Yield what one run of a program does, with how often: a loop's body as often as it runs.
 
-    First comes the name of the computation that it stands in.
+    Of branches, all are told. First comes the name of the computation that it stands in.
     """
     yield from _Program(text, 1.0).runs(None, 1)
 
@@ -157,7 +166,7 @@ class _Program:
             called = [instruction.attribute(name) for name in ("body", "calls", "async_execution")]
             if instruction.opcode == "call":
                 called.append(instruction.attribute("to_apply"))
-            for computation in called:
+            for computation in (*called, *instruction.branches):
                 if computation in self.computations and computation is not None:
                     yield from self.runs(computation, inner)
 
@@ -166,12 +175,8 @@ class _Program:
             body = self.cost_of(instruction.attribute("body"))
             return body.times(self._trips(instruction))
         if instruction.opcode == "conditional":
-            branches = re.search(r"branch_computations=\{([^}]*)\}", instruction.text)
-            names = (
-                re.findall(r"%([\w.\-]+)", branches[1]) if branches
-                else [instruction.attribute(f"{side}_computation") for side in ("true", "false")]
-            )  # fmt: skip
-            return max(map(self.cost_of, names), key=lambda c: (c.cycles, c.kernels))
+            costs = map(self.cost_of, instruction.branches)
+            return max(costs, key=lambda c: (c.cycles, c.kernels))
         if instruction.opcode == "call":
             return self.cost_of(instruction.attribute("to_apply"))
         if instruction.opcode in FREE or any(name in instruction.text for name in FREE_CALLS):
@@ -212,6 +217,10 @@ class _Program:
             int(found[1]) for i in condition if i.opcode == "constant"
             if (found := re.search(r"constant\((\d+)\)", i.text))
         ]  # fmt: skip
+        if not bounds:
+            warnings.warn(
+                f"a loop counts once: nothing says how often {loop.name} runs", stacklevel=2
+            )
         return max(bounds, default=1)
 
 

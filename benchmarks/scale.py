@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from jax.sharding import NamedSharding
+from jax.sharding import NamedSharding, PartitionSpec
 
 from .collectives import Collective, collectives
 from .scale_models import MODELS, Step
@@ -115,11 +115,13 @@ def purpose(one: Collective, step: Step) -> str:
 
 
 def _batch_axes(step: Step) -> set[str]:
-    entries = [entry for leaf in _inputs(step) for entry in leaf.sharding.spec]
-    return {
-        name for entry in entries if entry is not None
-        for name in (entry if isinstance(entry, tuple) else (entry,))
-    }  # fmt: skip
+    return set().union(*(_axes_of(leaf.sharding.spec) for leaf in _inputs(step)))
+
+
+def _axes_of(spec: PartitionSpec) -> set[str]:
+    """The axes of the mesh over which something is parted."""
+    entries = (entry if isinstance(entry, tuple) else (entry,) for entry in spec)
+    return {name for names in entries for name in names if name is not None}
 
 
 def _sizes_of_weights(step: Step) -> tuple[set[int], set[int]]:
@@ -128,11 +130,8 @@ def _sizes_of_weights(step: Step) -> tuple[set[int], set[int]]:
     for placement in step.plan:
         here = NamedSharding(step.mesh, placement.spec).shard_shape(placement.shape)
         stored.add(math.prod(here))
-        axes = {
-            name for entry in placement.spec if entry is not None
-            for name in (entry if isinstance(entry, tuple) else (entry,))
-        }  # fmt: skip
-        gathered = math.prod(step.mesh.shape[name] for name in axes & {*step.gather})
+        over = _axes_of(placement.spec) & {*step.gather}
+        gathered = math.prod(step.mesh.shape[name] for name in over)
         read.add(math.prod(here) * gathered)
     return stored, read
 

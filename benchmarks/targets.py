@@ -53,9 +53,13 @@ def prepare(name: str) -> None:
 
     Raises:
         NotInstalled: The compiler is not installed.
+        ValueError: The name is of no TPU and no GPU.
     """
     kind = name.partition(":")[0]
-    module = {"tpu": "libtpu", "gpu": "jax_cuda12_plugin"}[kind]
+    compilers = {"tpu": "libtpu", "gpu": "jax_cuda12_plugin"}
+    if kind not in compilers:
+        raise ValueError(f"a target is tpu:NAME or gpu:NAME, got {name!r}")
+    module = compilers[kind]
     if importlib.util.find_spec(module) is None:
         raise NotInstalled(
             f"compiling for {name} needs the package {module}: install the extra {kind}-aot "

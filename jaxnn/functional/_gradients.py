@@ -75,15 +75,14 @@ def _with_derivative_of_jvp(
 
 
 def with_transpose_of(
-    value: Callable[..., jax.Array],
-    transpose: Callable[..., jax.Array],
+    value: Callable[[jax.Array], jax.Array],
+    transpose: Callable[[jax.Array], jax.Array],
     x: Float[Array, "..."],
-    *fixed: jax.Array,
 ) -> Float[Array, "..."]:
-    """Return `value(x, *fixed)`, linear in `x`, whose transpose is `transpose(cotangent, *fixed)`.
+    """Return `value(x)`, a linear map, whose transpose is `transpose`.
 
     For a map whose transpose is slow as JAX writes it, such as a scatter for a gather. Both modes
-    of differentiation take it, as often as one likes; none goes through what is `fixed`.
+    of differentiation take it, as often as one likes.
 
     Example:
         >>> import jax
@@ -95,7 +94,7 @@ def with_transpose_of(
         >>> pullback(jnp.arange(4.0))[0]
         Array([2., 4.], dtype=float32)
     """
-    output: jax.Array = _linear.bind(x, *fixed, value=value, transpose=transpose)
+    output: jax.Array = _linear.bind(x, value=value, transpose=transpose)
     return output
 
 
@@ -105,52 +104,33 @@ _linear = Primitive("linear")
 
 
 @_linear.def_impl
-def _linear_value(*arrays: jax.Array, value: Any, transpose: Any) -> jax.Array:
+def _linear_value(x: jax.Array, *, value: Any, transpose: Any) -> jax.Array:
     del transpose
-    output: jax.Array = jax.jit(value)(*arrays)
+    output: jax.Array = jax.jit(value)(x)
     return output
 
 
 @_linear.def_abstract_eval
-def _linear_shape(x: Any, *fixed: Any, value: Any, transpose: Any) -> Any:
+def _linear_shape(x: Any, *, value: Any, transpose: Any) -> Any:
     del transpose
-    output = jax.eval_shape(value, *(jax.ShapeDtypeStruct(a.shape, a.dtype) for a in (x, *fixed)))
+    output = jax.eval_shape(value, jax.ShapeDtypeStruct(x.shape, x.dtype))
     return x.update(shape=output.shape, dtype=output.dtype)
 
 
-def _linear_jvp(primals: Any, tangents: Any, **maps: Any) -> tuple[jax.Array, Any]:
-    output = _linear.bind(*primals, **maps)
-    if isinstance(tangents[0], ad.Zero):
-        return output, ad.Zero(jax.typeof(output).to_tangent_aval())
-    return output, _linear.bind(tangents[0], *primals[1:], **maps)
-
-
-def _linear_transpose(
-    cotangent: Any, x: Any, *fixed: Any, value: Any, transpose: Any
-) -> list[jax.Array | None]:
+def _linear_transpose(cotangent: Any, x: Any, *, value: Any, transpose: Any) -> list[jax.Array]:
     del x
-    turned = _linear.bind(cotangent, *fixed, value=transpose, transpose=value)
-    return [turned, *(None for _ in fixed)]
+    return [_linear.bind(cotangent, value=transpose, transpose=value)]
 
 
 def _linear_mapped(arrays: Any, dims: Any, *, value: Any, transpose: Any) -> tuple[jax.Array, int]:
-    size = next(a.shape[d] for a, d in zip(arrays, dims, strict=True) if d is not None)
-    x, *fixed = (
-        a if d is None else jnp.moveaxis(a, d, 0) for a, d in zip(arrays, dims, strict=True)
-    )
-    if dims[0] is None:
-        x = jnp.broadcast_to(x, (size, *x.shape))
-    axes = (0, *(None if d is None else 0 for d in dims[1:]))
-    maps = {"value": jax.vmap(value, axes), "transpose": jax.vmap(transpose, axes)}
-    return _linear.bind(x, *fixed, **maps), 0
+    x = jnp.moveaxis(arrays[0], dims[0], 0)
+    return _linear.bind(x, value=jax.vmap(value), transpose=jax.vmap(transpose)), 0
 
 
 ad.deflinear2(_linear, _linear_transpose)
-ad.primitive_jvps[_linear] = _linear_jvp
 batching.primitive_batchers[_linear] = _linear_mapped
 mlir.register_lowering(
-    _linear,
-    mlir.lower_fun(lambda *arrays, value, transpose: value(*arrays), multiple_results=False),
+    _linear, mlir.lower_fun(lambda x, *, value, transpose: value(x), multiple_results=False)
 )
 
 

@@ -189,6 +189,36 @@ def test_collectives_are_read(groups: str, axes: Any, monkeypatch: pytest.Monkey
     )  # fmt: skip
 
 
+def test_collectives_of_branches_are_read() -> None:
+    from benchmarks.collectives import collectives
+
+    program = """
+%yes (x: f32[4]) -> f32[4] {
+  %x = f32[4]{0} parameter(0)
+  ROOT %s = f32[4]{0} all-reduce(%x), channel_id=1, replica_groups={{0,1}}, to_apply=%add
+}
+
+%no (x: f32[4]) -> f32[4] {
+  ROOT %x = f32[4]{0} parameter(0)
+}
+
+ENTRY %main (p: pred[], a: f32[4]) -> f32[4] {
+  %p = pred[] parameter(0)
+  %a = f32[4]{0} parameter(1)
+  ROOT %c = f32[4]{0} conditional(%p, %a, %a), branch_computations={%yes, %no}
+}
+"""
+    listed = (
+        program,
+        program.replace(
+            "branch_computations={%yes, %no}", "true_computation=%yes, false_computation=%no"
+        ),
+    )
+    for text in listed:
+        (one,) = collectives(text, {"data": 2})
+        assert (one.kind, one.axes, one.times) == ("all-reduce", ("data",), 1)
+
+
 def test_unknown_groups_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(ROOT))
     from benchmarks.collectives import collectives

@@ -15,13 +15,12 @@ from ...._thresholds import thresholds
 from ...._xla import by_platform, is_sharded
 from .._windows import Window, pad_to_windows, taps_of, window_counts
 from .definition import positions_of, select_max
-from .tpu import maxima_by_reduction
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(1,))
 def window_maxima(x: Num[Array, "..."], windows: tuple[Window, ...]) -> Num[Array, "..."]:
     """Return each window's maximum."""
-    return _maxima(x, windows)
+    return select_max(x, windows)[0]
 
 
 @window_maxima.defjvp
@@ -29,9 +28,10 @@ def _window_maxima_jvp(
     windows: tuple[Window, ...], primals: tuple[Array], tangents: tuple[Array]
 ) -> tuple[Array, Array]:
     # The tangent of a maximum is the winner's tangent; the transpose adds the cotangent there. So
-    # all that the derivative keeps of `x` is where the winners are; on a TPU, that is `x` itself.
+    # all that the derivative keeps of `x` is where the winners are.
     (x,), (x_dot,) = primals, tangents
-    return window_maxima(x, windows), _pick(x_dot, lax.stop_gradient(x), windows)
+    maxima, indices = select_max(x, windows)
+    return maxima, _pick(x_dot, indices, windows)
 
 
 @partial(jax.jit, static_argnums=1)
@@ -43,36 +43,20 @@ def max_with_indices(
     return window_maxima(x, windows), indices.astype(index_dtype())
 
 
-def _maxima(x: Num[Array, "..."], windows: tuple[Window, ...]) -> Num[Array, "..."]:
-    def selected(x: Num[Array, "..."]) -> Num[Array, "..."]:
-        return select_max(x, windows)[0]
-
-    reduced = partial(maxima_by_reduction, windows=windows)
-    maxima: Array = by_platform(cpu=selected, default=selected, tpu=reduced)(x)
-    return maxima
-
-
 def _pick(
-    tangent: Num[Array, "..."], x: Num[Array, "..."], windows: tuple[Window, ...]
+    x: Num[Array, "..."], indices: Int[Array, "..."], windows: tuple[Window, ...]
 ) -> Num[Array, "..."]:
-    """Return what `tangent` holds where `x` has the windows' maxima; zero outside it."""
-    _, indices = select_max(x, windows)
+    """Return what `x` holds at the windows' `indices`: linear in `x`, and zero outside it."""
+    by_gather = partial(pick_by_gather, n=len(windows))
     if is_sharded(x):
         # On an Explicit mesh the gather's reshape would join a sharded dimension with others.
-        return pick_by_taps(tangent, indices, windows)
-    is_small = math.prod(window.kernel for window in windows) <= thresholds().pooling_taps
-    by_gather = partial(pick_by_gather, n=len(windows))
-    by_taps = partial(pick_by_taps, windows=windows) if is_small else by_gather
-
+        return pick_by_taps(x, indices, windows)
+    if math.prod(window.kernel for window in windows) > thresholds().pooling_taps:
+        return by_gather(x, indices)
     # The transpose of the gather is a scatter: the fastest on a CPU, but a loop on a TPU, and
     # atomic additions in any order on a GPU. There the transpose of slices serves, which fuses.
-    def cpu(tangent: Array, indices: Array, x: Array) -> Array:
-        return by_gather(tangent, indices)
-
-    def default(tangent: Array, indices: Array, x: Array) -> Array:
-        return by_taps(tangent, indices)
-
-    picked: Array = by_platform(cpu, default)(tangent, indices, x)
+    by_taps = partial(pick_by_taps, windows=windows)
+    picked: Array = by_platform(cpu=by_gather, default=by_taps)(x, indices)
     return picked
 
 
