@@ -19,20 +19,18 @@ def by_platform(
     default: Callable[..., Any],
     *,
     tpu: Callable[..., Any] | None = None,
-    gpu: Callable[..., Any] | None = None,
 ) -> Callable[..., Any]:
     """Return a function that is `cpu` in a program for a CPU, and `default` in any other.
 
-    `tpu` and `gpu` stand in for `default` on theirs, where what one likes is dear on the other.
-    The choice is made when a program is lowered, and leaves no trace in it.
+    `tpu` stands in for `default` on a TPU, where that is dear there. The choice is made when a
+    program is lowered, and leaves no trace in it.
 
     Example:
         >>> int(by_platform(cpu=lambda x: x + 1, default=lambda x: 1 + x)(2))
         3
     """
-    own = {"tpu": tpu, "cuda": gpu, "rocm": gpu}
-    branches = {name: branch for name, branch in own.items() if branch is not None}
-    return partial(lax.platform_dependent, cpu=cpu, default=default, **branches)
+    own = {} if tpu is None else {"tpu": tpu}
+    return partial(lax.platform_dependent, cpu=cpu, default=default, **own)
 
 
 def out_of_line(

@@ -21,13 +21,23 @@ class Geometry(NamedTuple):
     input_dilation: tuple[int, ...]  # the step between the input's elements, with zeros between
 
 
-def native(input: jax.Array, weight: jax.Array, geometry: Geometry) -> jax.Array:
+CHANNELS_FIRST, CHANNELS_LAST = ("NC{}", "OI{}", "NC{}"), ("N{}C", "{}IO", "N{}C")
+"""The orders of the dimensions of input, weight and output; in braces, the spatial ones."""
+
+
+def native(
+    input: jax.Array,
+    weight: jax.Array,
+    geometry: Geometry,
+    order: tuple[str, str, str] = CHANNELS_FIRST,
+) -> jax.Array:
     """Convolve (N, in_channels, ...) with (out_channels, in_channels / groups, ...).
 
     y[n, o, p] = sum over c, k of w[o, c, k] x[n, c, stride * p + dilation * k - padding], where x
     is zero outside its bounds and c runs over the channels of o's group.
     """
     spatial = "DHW"[3 - len(geometry.stride) :]
+    lhs, rhs, out = order
     return lax.conv_general_dilated(
         input,
         weight,
@@ -35,7 +45,7 @@ def native(input: jax.Array, weight: jax.Array, geometry: Geometry) -> jax.Array
         padding=geometry.padding,
         lhs_dilation=geometry.input_dilation,
         rhs_dilation=geometry.dilation,
-        dimension_numbers=(f"NC{spatial}", f"OI{spatial}", f"NC{spatial}"),
+        dimension_numbers=(lhs.format(spatial), rhs.format(spatial), out.format(spatial)),
         feature_group_count=geometry.groups,
     )
 

@@ -14,10 +14,10 @@ from flax import nnx
 from ...modules._module import RandomSource, fork_stream, key_from, keys_for_parts, takes_rngs
 from .binding import bind, check_sizes, match
 from .custom_vjp import run_custom
-from .observers import is_observed, observer
+from .observers import observer
 from .operators import DRAWING, OPERATORS, dtype_of
 from .program import Body, Call, Custom, Operation, Program, Sizes, State, Value, rebuild
-from .recomputing import recomputed, recomputing
+from .recomputing import run_or_recompute
 from .record import realise
 from .training_modes import OwnModes, WithOwnModes
 from .tying import descend, tied_in_place
@@ -119,15 +119,11 @@ class Imported(WithOwnModes):
         captured: Sequence[Any],
         rngs: RandomSource | None,
     ) -> tuple[Any, tuple[Any, ...]]:
-        how = recomputing(self)
-        if how is None or is_observed():
-            return self._run_once(body, args, kwargs, captured, rngs)
-
         def run(module: Any, rngs: Any, given: Any) -> Any:
             return module._run_once(body, *given, rngs)
 
         given = tuple(args), dict(kwargs), tuple(captured)
-        result: tuple[Any, ...] = recomputed(how, run, self, rngs, given)
+        result: tuple[Any, tuple[Any, ...]] = run_or_recompute(run, self, rngs, given)
         return result
 
     def _run_once(
@@ -224,10 +220,7 @@ def _called(
             kwargs = {**kwargs, "rngs": rngs}
         return module(*args, **kwargs)
 
-    how = recomputing(module)
-    if how is None or is_observed():
-        return run(module, rngs, (args, kwargs))
-    return recomputed(how, run, module, rngs, (args, kwargs))
+    return run_or_recompute(run, module, rngs, (args, kwargs))
 
 
 def programs_of(module: Imported, training: bool) -> tuple[Program, ...] | str:

@@ -10,6 +10,7 @@ import jax
 from flax import nnx
 
 from ...modules._module import RandomSource
+from .observers import is_observed
 
 Policy = Callable[..., Any]
 
@@ -30,27 +31,25 @@ def set_recomputing(module: nnx.Module, how: Recomputing) -> None:
     module._recomputing = how  # type: ignore[attr-defined]
 
 
-def recomputing(module: nnx.Module) -> Recomputing | None:
-    """Return how a part is computed again, or None."""
-    return getattr(module, "_recomputing", None)
-
-
-def recomputed(
-    how: Recomputing,
+def run_or_recompute(
     run: Callable[[Any, RandomSource | None, Any], Any],
     module: nnx.Module,
     rngs: RandomSource | None,
     given: Any,
 ) -> Any:
-    """Return `run(module, rngs, given)`, of which the gradient keeps `given` alone.
+    """Return `run(module, rngs, given)`; of a part to be recomputed, the gradient keeps `given`.
+
+    What an observer is told of is computed once: no other program may hold its values.
 
     Args:
-        how: what is kept beside.
         run: a function that calls the module.
         module: the module; what the call changes in it is changed.
         rngs: where the call draws random numbers from.
         given: the arguments: arrays, containers of them, and constants.
     """
+    how: Recomputing | None = getattr(module, "_recomputing", None)
+    if how is None or is_observed():
+        return run(module, rngs, given)
     leaves, structure = jax.tree.flatten(given)
     results: list[Any] = []
 

@@ -15,12 +15,16 @@ from ...._thresholds import thresholds
 from ...._xla import by_platform, is_sharded
 from .._windows import Window, pad_to_windows, taps_of, window_counts
 from .definition import positions_of, select_max
+from .tpu import maxima_by_reduction
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(1,))
 def window_maxima(x: Num[Array, "..."], windows: tuple[Window, ...]) -> Num[Array, "..."]:
     """Return each window's maximum."""
-    return select_max(x, windows)[0]
+    selected = lambda x: select_max(x, windows)[0]  # noqa: E731
+    reduced = partial(maxima_by_reduction, windows=windows)
+    maxima: Array = by_platform(cpu=selected, default=selected, tpu=reduced)(x)
+    return maxima
 
 
 @window_maxima.defjvp
