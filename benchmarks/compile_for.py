@@ -292,13 +292,13 @@ def compare(before: Sequence[Row], after: Sequence[Row], console: Console) -> No
     def key(row: Row) -> tuple[Any, ...]:
         return tuple(row[k] for k in ("target", "name", "size", "dtype", "phase"))
 
-    old = {key(row): row for row in before}
+    old, new = ({key(row): row for row in rows} for rows in (before, after))
     table = Table("target", "entry", "shape", "dtype", "phase", "measure", "before", "after")
-    for row in after:
-        if key(row) not in old:
+    for each, row in new.items():
+        if each not in old:
             continue
         for name in MEASURES[row["target"].partition(":")[0]]:
-            was, now = old[key(row)]["sides"]["jaxnn"][name], row["sides"]["jaxnn"][name]
+            was, now = (rows[each]["sides"]["jaxnn"][name] for rows in (old, new))
             if was != now:
                 colour = "green" if now < was else "red"
                 table.add_row(
@@ -306,6 +306,8 @@ def compare(before: Sequence[Row], after: Sequence[Row], console: Console) -> No
                     f"{was:,.0f}", f"[{colour}]{now:,.0f}[/]",
                 )  # fmt: skip
     console.print(table)
+    for each in sorted(set(old) ^ set(new), key=str):
+        console.print(f"only {'before' if each in old else 'after'}: {' '.join(map(str, each))}")
 
 
 def sizes(entry: Entry, largest_too: bool) -> list[int]:

@@ -48,7 +48,13 @@ def growth(rows: Sequence[dict[str, Any]], entries: Sequence[Entry]) -> dict[str
     exponents = {}
     for entry in entries:
         of = [
-            r for r in rows if r["name"] == entry.name and r["peer"] == "torch" and "backward" in r
+            r
+            for r in rows
+            if r["name"] == entry.name
+            and r["peer"] == "torch"
+            and "backward" in r
+            and not r["drawn"]
+            and r["dtype"] == "float32"
         ]
         if len(of) < 3:
             continue
@@ -123,10 +129,11 @@ def verdicts(rows: Sequence[dict[str, Any]]) -> list[list[str]]:
     """Of each family with drawn sizes: how many, and mean and ninth decile of each phase."""
     those = [r for r in rows if r.get("drawn") and r["peer"] == "torch"]
     table = []
-    for family in dict.fromkeys(r["family"] for r in those):
-        cells = [family, str(sum(r["family"] == family for r in those))]
+    for family, dtype in dict.fromkeys((r["family"], r["dtype"]) for r in those):
+        found_rows = [r for r in those if (r["family"], r["dtype"]) == (family, dtype)]
+        cells = [family if dtype == "float32" else f"{family}, {dtype}", str(len(found_rows))]
         for phase in PHASES:
-            found = drawn.verdict(those, family, phase)
+            found = drawn.verdict(found_rows, phase)
             cells += [f"{v:.2f}{'' if v <= drawn.BARS[k] else ' ✗'}" for k, v in found.items()]
         table.append(cells)
     return table
@@ -251,17 +258,19 @@ def compare(before: Path, after: Path, console: Console) -> None:
 
         compile_for.compare(told[0]["rows"], told[1]["rows"], console)
         return
-    old, new = ({(r["name"], r["size"], r["peer"]): r for r in run["rows"]} for run in told)
+    old, new = ({(r["name"], _shape(r), r["peer"]): r for r in run["rows"]} for run in told)
     table = Table("entry", "shape", "peer", "forward", "with backward")
     for key, item in new.items():
         if key in old:
             table.add_row(
-                item["name"], item["shape"], item["peer"],
+                *key,
                 *(_change(old[key].get(p), item.get(p)) for p in PHASES),
             )  # fmt: skip
     console.print(table)
     for key in sorted(set(old) ^ set(new), key=str):
-        console.print(f"only in {before if key in old else after}: {key[0]}, against {key[2]}")
+        console.print(
+            f"only in {before if key in old else after}: {key[0]}, {key[1]}, against {key[2]}"
+        )
 
 
 def _change(old: dict[str, Any] | None, new: dict[str, Any] | None) -> str:
