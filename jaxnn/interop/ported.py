@@ -7,6 +7,7 @@ from functools import partial, wraps
 from typing import Any, ParamSpec, TypeVar
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from ..modules._module import RandomModule, RandomSource, keys_for_parts
@@ -16,7 +17,16 @@ from .importer.training_modes import WithOwnModes
 from .importer.tying import descend, tied_in_place
 from .importer.tying import tie as bind_names
 
-__all__ = ["Module", "freeze", "function", "keys_for_parts", "require", "tie", "tied"]
+__all__ = [
+    "Module",
+    "freeze",
+    "function",
+    "keys_for_parts",
+    "require",
+    "require_shape",
+    "tie",
+    "tied",
+]
 
 M = TypeVar("M", bound=nnx.Module)
 P = ParamSpec("P")
@@ -108,6 +118,35 @@ def require(holds: bool, condition: str) -> None:
     """
     if not holds:
         raise ValueError(f"the model was ported for sizes with {condition}; port it for these too")
+
+
+def require_shape(array: jax.Array, name: str, shape: Sequence[int | None]) -> None:
+    """Refuse an array of other sizes than those that the original was captured for.
+
+    What the original computes from a size, be it a slice, a loop or a branch, is a constant of the
+    port. Where the code holds for every size, the line that calls this can go.
+
+    Args:
+        array: the argument.
+        name: how the port reaches it.
+        shape: the sizes, None for any.
+
+    Raises:
+        ValueError: if it has others.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxnn.interop import ported
+        >>> ported.require_shape(jnp.ones((8, 3)), "x", (None, 3))
+    """
+    found = jnp.shape(array)
+    pairs = zip(found, shape, strict=False)
+    if len(found) != len(shape) or any(want not in (None, size) for size, want in pairs):
+        wanted = ", ".join("any" if size is None else str(size) for size in shape)
+        raise ValueError(
+            f"{name} has shape {found}, but the model was ported for ({wanted}); port it with an "
+            "example of that shape, or take the line out if the code below it holds for every size"
+        )
 
 
 def freeze(module: M, *names: str) -> M:

@@ -1059,6 +1059,21 @@ def branch_on_a_value(self, x):
 
 
 @forward()
+def sizes_in_messages(self, x):
+    torch._assert(x.dim() == 2, f"expected (batch, features), got {x.shape}")
+    torch._check(x.shape[1] == 3, lambda: f"got {x.shape[1]} features of {x.shape[0]}")
+    if x.dtype == torch.int32:
+        raise TypeError(f"{x.shape}")
+    return self.linear(x)
+
+
+@forward("refused", "x.shape\\[0\\] == 4.*adversarial_models", args=lambda: (torch.randn(4, 3),))
+def a_size_in_a_key(self, x):
+    tables = {"4 rows": self.linear, "other": self.other}
+    return tables.get(f"{x.shape[0]} rows", self.other)(x)
+
+
+@forward()
 def written_through_views(self, x):
     y = self.linear(x)
     y[:, 0] = 1

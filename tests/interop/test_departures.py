@@ -164,3 +164,23 @@ def test_a_capture_leaves_no_mark_behind(name: str) -> None:
         wanted = net(*args).detach().numpy()
         np.testing.assert_allclose(ours(jnp.asarray(args[0].numpy())), wanted, rtol=1e-5, atol=1e-6)
     assert net(*case.others()).shape[0] == 5
+
+
+class Evaluates(torch.nn.Linear):
+    """A model that asks for what is not given when it is trained."""
+
+    def __init__(self) -> None:
+        super().__init__(3, 3)
+
+    def forward(self, x):
+        if self.training:
+            raise RuntimeError("targets are missing")
+        return super().forward(x)
+
+
+def test_a_mode_that_the_model_has_not_is_named_at_the_import():
+    with pytest.warns(UserWarning, match="Evaluates has no training mode: .*targets are missing"):
+        net = jaxnn.from_torch(Evaluates(), torch.randn(2, 3))
+    assert net.eval()(jnp.ones((4, 3))).shape == (4, 3)
+    with pytest.raises(ValueError, match=r"cannot run in training mode: .*targets are missing"):
+        net.train()(jnp.ones((4, 3)))

@@ -66,8 +66,8 @@ def test_an_import_carries_what_was_compared():
         for mode in ("evaluation", "training")
     ]
     gradients = {(row.mode, row.input): row.gradients for row in found.rows if row.gradients}
-    # 10 parameters and the input, in each of the modes.
-    assert list(gradients.values()) == [11, 11]
+    # 10 parameters and the input.
+    assert list(gradients.values()) == [11] * 4
     assert [row.buffers for row in found.rows] == [0, 6, 0, 6]
     assert all(value < 1e-4 for row in found.rows for value in row.relative.values())
     assert "(2→3, 4)" in str(found)
@@ -175,12 +175,12 @@ def test_a_head_of_zeros_hides_nothing():
 # --- what is not compared, or in a way of its own -------------------------------------------------
 
 
-def test_what_the_original_cannot_run_is_said():
+def test_sizes_that_the_import_refuses_are_said():
     net, args, kwargs = torch_models.recurrent()
     found = evidence(jaxnn.from_torch(net, args, kwargs))
     refused = [row for row in found.rows if row.why_not]
     assert refused
-    assert all("the original raises RuntimeError" in row.why_not for row in refused)
+    assert all("state.shape[0] == 2" in row.why_not for row in refused)
     assert "not compared" in str(found)
     assert [row.input for row in found.rows if not row.why_not][-1].endswith("same shapes")
 
@@ -456,7 +456,7 @@ def test_gradients_are_compared_where_none_are_recorded(context):
     ours = unchecked(net, torch.randn(2, 4))
     with context():
         found = evidence(check_import(ours, net, torch.randn(2, 4), {}, True))
-    assert [row.gradients for row in found.rows if row.gradients] == [11, 11]
+    assert [row.gradients for row in found.rows] == [11] * 4
 
 
 # --- nothing is left behind -----------------------------------------------------------------------

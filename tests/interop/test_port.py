@@ -163,6 +163,7 @@ from flax import nnx
 
 import jaxnn
 import jaxnn.functional as F
+from jaxnn.interop import ported
 
 
 class Block(jaxnn.Module):
@@ -221,6 +222,7 @@ class ResNet(jaxnn.Module):
         self.fc = jaxnn.Linear(16, 5, rngs=rngs)
 
     def __call__(self, x):
+        ported.require_shape(x, "x", (None, 3, 8, 8))
         size = x.shape[0]
         x = self.layer3(self.layer2(self.layer1(self.stem(x))))
         return self.fc(F.adaptive_avg_pool2d(x, 1).reshape(size, 16))
@@ -609,3 +611,46 @@ def test_a_long_condition_on_sizes_is_checked(tmp_path: Path) -> None:
     assert net(jnp.ones((3, 5, 32)), jnp.ones(3)).shape == (3, 10, 16)
     with pytest.raises(ValueError, match="the model was ported for sizes with"):
         net(jnp.ones((3, 5, 32)), jnp.ones(4))
+
+
+class Halves(nn.Module):
+    """Its slices and the number of its steps are sizes of the example."""
+
+    def forward(self, x):
+        half = x.shape[1] // 2
+        first, second = x[:, :half], x[:, half:]
+        for step in range(x.shape[2]):
+            first = first + second[:, :, step : step + 1]
+        return first
+
+
+def test_sizes_that_the_port_has_as_constants_are_required(tmp_path: Path) -> None:
+    assert port(Halves(), torch.randn(2, 6, 4), folder=tmp_path).ok
+    net = load_port(tmp_path)
+    assert net(jnp.ones((5, 6, 4))).shape == (5, 3, 4)
+    for shape in ((2, 8, 4), (2, 6, 5), (6, 4)):
+        with pytest.raises(ValueError, match=r"x has shape .* was ported for \(any, 6, 4\)"):
+            net(jnp.ones(shape))
+
+
+class Calls(nn.Sequential):
+    """Calls its parts in turn, of which one has a size as a constant."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Linear(6, 6), Halves())
+
+    def forward(self, x):
+        return self[1](self[0](x.mT).mT)
+
+
+@pytest.mark.parametrize("model", [nn.Sequential(nn.Tanh(), Halves()), Calls()])
+def test_a_chain_of_parts_requires_what_they_do(model: nn.Module, tmp_path: Path) -> None:
+    assert port(model, torch.randn(2, 6, 4), folder=tmp_path).ok
+    with pytest.raises(ValueError, match="was ported for"):
+        load_port(tmp_path)(jnp.ones((2, 6, 5)))
+
+
+def test_a_chain_of_layers_takes_every_size_that_they_take(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Sequential(nn.ReLU(), nn.AdaptiveAvgPool2d(2)))
+    assert port(model, torch.randn(2, 3, 8, 8), folder=tmp_path).ok
+    assert load_port(tmp_path)(jnp.ones((1, 3, 9, 7))).shape == (1, 4, 2, 2)

@@ -76,8 +76,6 @@ DEPARTURES: dict[str, Rule] = {
     ),
     # Unspecified: where the exponential overflows.
     "SoftMarginLoss": everything,
-    # In torch the derivative of a class that no path takes is left out, here it is 0 times NaN.
-    "CTCLoss": gradients_of_inputs,
     # In torch the slope of 0 is a factor, here it is selected.
     **dict.fromkeys(
         ["MultiMarginLoss", "MultiLabelMarginLoss", "PairwiseDistance"],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,6 @@ from jaxtyping import Array, Float, Int
 from ..._checks import check_array, check_floating, check_int, is_readable
 from ..._config import check_indices
 from ..._dtypes import accumulation_dtype
-from .._gradients import straight_through
 from ._reduction import check_reduction, reduced
 
 Lengths = Int[Array, "N"] | Sequence[int]
@@ -183,65 +182,147 @@ def _ctc(
     is_class = (targets >= 0) & (targets < classes)
     sound = (is_class | ~there).all(1) & (target_lengths <= targets.shape[1])
     sound &= (target_lengths >= 0) & (input_lengths >= 0) & (input_lengths <= size)
-    safe = jnp.where(there & is_class, targets, blank)
-    likelihood = _log_likelihood(wide, safe, input_lengths, target_lengths, blank)
-    loss = 0 - likelihood
-    impossible = jnp.isneginf(likelihood)
-    counts = jnp.arange(size, dtype=jnp.int32)[:, None] < input_lengths[None]
-    if zero_infinity:
-        loss = jnp.where(impossible, 0, loss)
-        counts &= ~impossible[None]
-    # Selected before the exponential, whose derivative is what it is of.
-    inside = jnp.where(counts[:, :, None], wide, 0)
-    # As in torch the derivative by a logarithm of 0 is NaN, and so are all of a loss that is
-    # infinite or NaN.
-    undefined = lax.stop_gradient(jnp.where(jnp.isneginf(inside), jnp.nan, 0)) * inside
-    probability = jnp.where(counts[:, :, None], jnp.exp(inside) + undefined, 0).sum((0, 2))
-    probability = jnp.where(jnp.isfinite(loss), 1, jnp.nan) * probability
-    loss = straight_through(loss + probability, loss)
+    states = jnp.full((targets.shape[0], 2 * targets.shape[1] + 1), blank, targets.dtype)
+    states = states.at[:, 1::2].set(jnp.where(there & is_class, targets, blank))
+    loss = _losses(zero_infinity, wide, _Paths(states, input_lengths, 2 * target_lengths))
     loss = jnp.where(sound, loss, jnp.nan)
     if reduction == "mean":
         loss = loss / jnp.maximum(target_lengths, 1).astype(loss.dtype)
     return reduced(loss, reduction).astype(log_probs.dtype)
 
 
-def _log_likelihood(
-    log_probs: jax.Array,
-    targets: jax.Array,
-    input_lengths: jax.Array,
-    target_lengths: jax.Array,
-    blank: int,
-) -> jax.Array:
-    """Return the logarithm of the sum over all alignments, by one scan over the time."""
-    batch, length = targets.shape
-    states = jnp.full((batch, 2 * length + 1), blank, targets.dtype).at[:, 1::2].set(targets)
-    emitted = jnp.take_along_axis(log_probs, states[None], 2, mode="clip")
-    # A class may follow another one without a blank between, but not itself.
-    skips = jnp.pad(states[:, 2:] != states[:, :-2], ((0, 0), (2, 0)))[:, : states.shape[1]]
-    never = -jnp.inf
-    is_first = jnp.arange(states.shape[1], dtype=jnp.int32)[None] < 2
+class _Paths(NamedTuple):
+    """The paths that give the targets, by the states that they go through.
 
-    def step(alpha: jax.Array, now: Any) -> tuple[jax.Array, None]:
+    Attributes:
+        states: the class of each state, (N, 2S + 1): a blank before, between and after the targets.
+        lengths: how many frames a path has, (N).
+        ends: the last state of each sequence, (N), where a path ends, or in the one before.
+    """
+
+    states: jax.Array
+    lengths: jax.Array
+    ends: jax.Array
+
+    @property
+    def places(self) -> jax.Array:
+        """The number of each state, (1, 2S + 1)."""
+        return jnp.arange(self.states.shape[1], dtype=self.ends.dtype)[None]
+
+    @property
+    def skips(self) -> jax.Array:
+        """Whether the state may follow the last but one: a class another one, but not itself."""
+        differs = self.states[:, 2:] != self.states[:, :-2]
+        return jnp.pad(differs, ((0, 0), (2, 0)))[:, : self.states.shape[1]]
+
+    @property
+    def may_end(self) -> jax.Array:
+        """Whether a path may end in the state."""
+        return (self.places == self.ends[:, None]) | (self.places == self.ends[:, None] - 1)
+
+    def emitted(self, log_probs: jax.Array) -> jax.Array:
+        """Return the logarithm of each state's probability at each time, (T, N, 2S + 1)."""
+        return jnp.take_along_axis(log_probs, self.states[None], 2, mode="clip")
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _losses(zero_infinity: bool, log_probs: jax.Array, paths: _Paths) -> jax.Array:
+    """Return the loss of each sequence."""
+    loss = _forwards(log_probs, paths)[0]
+    return jnp.where(jnp.isposinf(loss), 0, loss) if zero_infinity else loss
+
+
+@_losses.defjvp
+def _losses_jvp(
+    zero_infinity: bool, primals: tuple[jax.Array, _Paths], tangents: tuple[jax.Array, Any]
+) -> tuple[jax.Array, jax.Array]:
+    log_probs, paths = primals
+    loss, before = _forwards(log_probs, paths)
+    after = _backwards(log_probs, paths)
+    times = jnp.arange(log_probs.shape[0], dtype=paths.lengths.dtype)[:, None]
+    lengths = paths.lengths[None]
+    counts = times < lengths
+    # The probability that a path goes through the state at that time.
+    through = jnp.exp(before + after - paths.emitted(log_probs) + loss[None, :, None])
+    is_there = jnp.where((times == lengths - 1)[:, :, None], paths.may_end[None], True)
+    is_there &= (paths.places <= paths.ends[:, None])[None]
+    through = jnp.where(is_there, through, 0)
+    rows = jnp.arange(loss.shape[0], dtype=paths.states.dtype)[:, None]
+    # That of a state that is not there: 0, or NaN where the loss or the logarithm is infinite.
+    never = jnp.exp(loss[None, :, None] - log_probs - jnp.inf)
+    through = never.at[:, rows, paths.states].add(through, mode="drop")
+    if zero_infinity:
+        counts &= ~jnp.isposinf(loss)[None]
+    # Both are selected: neither a derivative nor a cotangent that is NaN is multiplied by 0.
+    gradient, tangent = (
+        jnp.where(counts[:, :, None], each, 0)
+        for each in (jnp.exp(log_probs) - through, tangents[0])
+    )
+    return _losses(zero_infinity, log_probs, paths), (gradient * tangent).sum((0, 2))
+
+
+def _forwards(log_probs: jax.Array, paths: _Paths) -> tuple[jax.Array, jax.Array]:
+    """Return the loss, and the logarithm of the sum of the beginnings that end in each state."""
+
+    def step(alpha: jax.Array, now: Any) -> tuple[jax.Array, jax.Array]:
         frame, time = now
-        one = jnp.pad(alpha, ((0, 0), (1, 0)), constant_values=never)[:, :-1]
-        two = jnp.pad(alpha, ((0, 0), (2, 0)), constant_values=never)[:, : states.shape[1]]
-        new = frame + _log_add(jnp.stack([alpha, one, jnp.where(skips, two, never)]))
+        new = frame + _log_add(
+            [alpha, _shifted(alpha, 1), jnp.where(skips, _shifted(alpha, 2), _NO)]
+        )
         # What no path begins with is not there, whatever the frame holds.
-        new = jnp.where((time > 0) | is_first, new, never)
-        return jnp.where((time < input_lengths)[:, None], new, alpha), None
+        new = jnp.where((time > 0) | (paths.places < 2), new, _NO)
+        alpha = jnp.where((time < paths.lengths)[:, None], new, alpha)
+        return alpha, alpha
 
-    start = jnp.full(states.shape, never, log_probs.dtype).at[:, 0].set(0)
-    times = jnp.arange(log_probs.shape[0], dtype=input_lengths.dtype)
-    alpha, _ = lax.scan(step, start, (emitted, times))
-    ends = 2 * target_lengths[:, None] - jnp.arange(2, dtype=target_lengths.dtype)[None]
+    skips = paths.skips
+    start = jnp.full(paths.states.shape, _NO, log_probs.dtype).at[:, 0].set(0)
+    alpha, every = lax.scan(step, start, (paths.emitted(log_probs), _times(log_probs, paths)))
+    ends = paths.ends[:, None] - jnp.arange(2, dtype=paths.ends.dtype)[None]
     last = jnp.take_along_axis(alpha, jnp.maximum(ends, 0), 1, mode="clip")
-    return _log_add(jnp.where(ends >= 0, last, never).T)
+    of_nothing, total = last[:, 0], _log_add([last[:, 0], last[:, 1]])
+    return 0 - jnp.where(paths.ends == 0, of_nothing, total), every
 
 
-def _log_add(terms: jax.Array) -> jax.Array:
-    """Return log(sum(exp)) over the first dimension, with derivative 0 where all are -inf."""
-    largest = lax.stop_gradient(terms).max(0)
+def _backwards(log_probs: jax.Array, paths: _Paths) -> jax.Array:
+    """Return the logarithm of the sum of the endings that begin in each state."""
+
+    def step(beta: jax.Array, now: Any) -> tuple[jax.Array, jax.Array]:
+        frame, time = now
+        # Before it is shifted: from a state the skip goes to the one after next.
+        skipped = _shifted(jnp.where(skips, beta, _NO), -2)
+        new = frame + _log_add([beta, _shifted(beta, -1), skipped])
+        is_last = (time == paths.lengths - 1)[:, None]
+        new = jnp.where(is_last, jnp.where(paths.may_end, frame, _NO), new)
+        is_there = (paths.places <= paths.ends[:, None]) & (time < paths.lengths)[:, None]
+        beta = jnp.where(is_there, new, _NO)
+        return beta, beta
+
+    skips = paths.skips
+    start = jnp.full(paths.states.shape, _NO, log_probs.dtype)
+    each = paths.emitted(log_probs), _times(log_probs, paths)
+    return lax.scan(step, start, each, reverse=True)[1]
+
+
+def _times(log_probs: jax.Array, paths: _Paths) -> jax.Array:
+    return jnp.arange(log_probs.shape[0], dtype=paths.lengths.dtype)
+
+
+# The logarithm of what never happens.
+_NO = -jnp.inf
+
+
+def _shifted(states: jax.Array, by: int) -> jax.Array:
+    """Return the states moved up, or down, with nothing in the places that become free."""
+    count = states.shape[1]
+    padded = jnp.pad(states, ((0, 0), (max(by, 0), max(-by, 0))), constant_values=_NO)
+    return padded[:, :count] if by > 0 else padded[:, -count:]
+
+
+def _log_add(terms: Sequence[jax.Array]) -> jax.Array:
+    """Return log(sum(exp)) of the terms, with derivative 0 where all are -inf."""
+    stacked = jnp.stack(terms)
+    largest = lax.stop_gradient(stacked).max(0)
     impossible = jnp.isneginf(largest)
-    total = jnp.exp(terms - jnp.where(impossible, 0, largest)[None]).sum(0)
+    total = jnp.exp(stacked - jnp.where(impossible, 0, largest)[None]).sum(0)
     result = jnp.log(jnp.where(impossible, 1, total)) + largest
-    return jnp.where(impossible, -jnp.inf, result)
+    return jnp.where(impossible, _NO, result)

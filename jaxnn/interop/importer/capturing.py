@@ -25,7 +25,7 @@ from .tree import ModelPrograms
 if TYPE_CHECKING:
     import torch
 
-_MODES = {False: "evaluation", True: "training"}
+MODES = {False: "evaluation", True: "training"}
 
 
 class Capturing:
@@ -88,16 +88,13 @@ class Capturing:
         refused = failures.get(self.model.training)
         if isinstance(refused, Refused):
             raise Refused(f"jaxnn.from_torch: {self.name}: {refused}") from refused
-        if len(failures) == len(_MODES):
+        if len(failures) == len(MODES):
             first = failures[False]
             if isinstance(first, NotDescribable):
                 raise first
             raise ValueError(
                 f"jaxnn.from_torch: torch.export cannot capture {self.name}: {reason_of(first)}"
             ) from first
-        for training, error in failures.items():
-            if isinstance(error, Refused):
-                self.notes.append(f"{self.name} has no {_MODES[training]} mode: {error}")
 
     def _capture_mode(self, training: bool) -> None:
         """Keep the programs of the mode that the model is in."""

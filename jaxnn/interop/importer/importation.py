@@ -13,7 +13,7 @@ from flax import nnx
 from ...modules._module import takes_rngs
 from ..checkpoint import as_numpy_or_shape
 from .abstract import abstract_as_a_whole, as_meta, is_abstract
-from .capturing import Capturing, reason_of
+from .capturing import MODES, Capturing, reason_of
 from .gradients import refuse_hooks_of_gradients
 from .imported import NEEDS_VALUES, Imported, refuse_mode
 from .layers import layer_name
@@ -60,6 +60,10 @@ def import_model(
             warnings.warn(f"jaxnn.from_torch: {note}", stacklevel=3)
     tree = tree_of(model, programmed, second_names(model))
     net = make(tree, rngs)
+    for training, programs in programmed.programs.items():
+        if isinstance(net, Imported) and isinstance(programs, str):
+            told = f"{type(model).__name__} has no {MODES[training]} mode: {programs}"
+            warnings.warn(f"jaxnn.from_torch: {told}", stacklevel=3)
     _try(net, tree, args, kwargs)
     return net, tree
 
@@ -73,8 +77,7 @@ def _try(net: Any, tree: ModelTree, args: tuple[Any, ...], kwargs: Mapping[str, 
         reason = _reason_not_to_run(net, training, args, kwargs)
         if reason is None:
             continue
-        name = "training" if training else "evaluation"
-        text = f"{type(model).__name__} cannot run in {name} mode: {reason}"
+        text = f"{type(model).__name__} cannot run in {MODES[training]} mode: {reason}"
         if training == model.training or not isinstance(net, Imported):
             raise NotImplementedError(f"jaxnn.from_torch: {text}")
         refuse_mode(net, training, reason)

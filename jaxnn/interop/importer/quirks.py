@@ -10,6 +10,7 @@ from contextlib import contextmanager, redirect_stderr
 from typing import Any
 
 from .guards import is_torchs
+from .messages import is_message
 
 
 @contextmanager
@@ -86,16 +87,18 @@ def sizes_as_numbers() -> Iterator[None]:
     """Let a size that a model writes into a text be the number that it is.
 
     To the exporter it is a symbol, whose text is no number's. The number holds for this size alone,
-    which becomes a condition. A size that is looked up stays one that no dictionary takes: what a
-    cache kept under a symbol would outlive the capture, and such a model is captured with its sizes
-    fixed.
+    which becomes a condition, unless the text is a message, on which nothing depends. A size that
+    is looked up stays one that no dictionary takes: what a cache kept under a symbol would outlive
+    the capture, and such a model is captured with its sizes fixed.
     """
     import torch
 
     text = torch.SymInt.__repr__
 
     def as_text(self: Any) -> str:
-        return repr(int(self)) if _from_the_model() else text(self)
+        if not _from_the_model():
+            return text(self)
+        return repr(self.node.hint if is_message(sys._getframe(1)) else int(self))
 
     kind: Any = torch.SymInt
     kind.__repr__ = as_text

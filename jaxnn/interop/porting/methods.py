@@ -208,6 +208,11 @@ class MethodWriter:
 
     def _require(self) -> None:
         """Refuse what the program does not hold for."""
+        for name, shape in self.body.shapes:
+            if name in self.codes:  # else nothing uses it
+                code, sizes = self.codes[name].text, constant(shape).text
+                named = constant(code).text
+                self.lines += wrapped(f"ported.require_shape({code}, {named}, {sizes})", INDENT)
         for guard in self.body.guards:
             condition = re.sub(
                 r"(\w+)\.shape", lambda match: f"{self.codes[match[1]].text}.shape", guard.text

@@ -103,7 +103,10 @@ class _Merge:
         self.given: dict[str, Any] = {}
 
     def bodies(self, training: Body, evaluation: Body) -> Body:
-        if (training.inputs, training.captured) != (evaluation.inputs, evaluation.captured):
+        if any(
+            getattr(training, name) != getattr(evaluation, name)
+            for name in ("inputs", "captured", "shapes", "guards")
+        ):
             raise Different
         steps: list[Any] = []
         others = list(evaluation.steps)

@@ -94,6 +94,14 @@ class Part:
         """The programs of both modes, each once."""
         return each_once(self.training, self.evaluation)
 
+    @property
+    def is_of_layers(self) -> bool:
+        """Whether there is no forward pass of the model's own code in its parts."""
+        return all(
+            child.is_of_layers and (child.kind != "class" or not child.programs)
+            for child in self.children.values()
+        )
+
     def at(self, path: str) -> Part:
         """Return the part at the dotted path below this one, where the module is stored."""
         part = self
@@ -159,6 +167,8 @@ def _find_base(part: Part) -> None:
     """Let a part be a container, or derive from one, where nothing of its own is in the way."""
     import torch
 
+    if part.kind == "sequential" and not part.path and part.programs and not part.is_of_layers:
+        part.kind = "class"  # whose forward pass says which sizes it is for
     if part.kind == "sequential" or (
         part.kind == "class" and is_sequential(part) and not part.state and not part.programs
     ):

@@ -79,8 +79,10 @@ class _File:
         """Let what calls its parts in turn, once what does nothing is left out, be a Sequential."""
         for child in part.children.values():
             self.find_chains(child)
-        is_tied_root = part is self.root and bool(self.tied)
-        if part.kind != "class" or not part.programs or part.state or is_tied_root:
+        if part.kind != "class" or not part.programs or part.state:
+            return
+        # The model as a whole says which sizes it is for, unless it is made of layers alone.
+        if part is self.root and (self.tied or not part.is_of_layers):
             return
         if not is_sequential(part) or len(part.programs) != 1:
             return

@@ -227,6 +227,21 @@ def free_shapes(net: nnx.Module, call: Call) -> list[Shape]:
         return leading
 
 
+def refusal(net: nnx.Module, call: Call) -> str:
+    """Return why an import refuses the sizes of a call, before anything of it is run."""
+    if not isinstance(net, Imported):
+        return ""
+    args, kwargs = call.in_jax(call.arrays())
+    for training in (False, True):
+        programs = programs_of(net, training)
+        if programs and not isinstance(programs, str):
+            try:
+                bind(net._source, programs[0].body, args, kwargs, {})
+            except ValueError as error:
+                return f"{type(error).__name__}: {error}"
+    return ""
+
+
 def _free_in_programs(net: Imported, call: Call) -> list[Shape] | None:
     arrays = call.arrays()
     args, kwargs = call.in_jax(arrays)
@@ -235,7 +250,7 @@ def _free_in_programs(net: Imported, call: Call) -> list[Shape] | None:
         programs = programs_of(net, training)
         if isinstance(programs, str) or not programs:
             continue
-        shapes = _shapes(type(net).__name__, programs[0].body, args, kwargs, arrays)
+        shapes = _shapes(net._source, programs[0].body, args, kwargs, arrays)
         pairs = [shapes] if found is None else [found, shapes]
         found = [
             _common(both, array.shape)

@@ -15,7 +15,7 @@ from flax import nnx
 from ..importer.imported import Imported, programs_of
 from ..importer.layers import layer_name
 from ..importer.structures import NotDescribable
-from .calls import Call, free_shapes, other_calls
+from .calls import Call, free_shapes, other_calls, refusal
 from .copies import as_it_was, as_wide_as, copied, in_mode, of_model, of_rounding, twin
 from .differences import Difference
 from .drawing import CannotFix, fix_streams
@@ -185,8 +185,7 @@ class Comparing:
     def _traced_runs(self) -> list[_Run]:
         """Return the calls to compare, compiled: both modes on the example, and on another input.
 
-        Gradients take most of the time: they are those of evaluation mode on the example, and those
-        of training mode on the other input. Where the modes are one program, it runs once.
+        Where the modes are one program, it is compiled once.
 
         Raises:
             _Departs: if the import refuses its example.
@@ -194,12 +193,11 @@ class Comparing:
         example = self._example_runs()
         agree = self._modes_agree(example)
         others = self._others(example, agree)
-        in_training = any(run.mode == "training" for run in others)
         taken = []
         for run in example:
             try:
                 if run.traced is None:
-                    self._trace(run, gradients=run.mode == "evaluation" or not in_training)
+                    self._trace(run)
             except Exception as error:
                 told = _told(error)
                 self.rows.append(Compared(run.mode, run.input, why_not=f"the import: {told}"))
@@ -210,17 +208,14 @@ class Comparing:
             else:
                 taken.append(run)
         runs = [*taken, *others]
-        for run in runs:
-            if not run.traced.gradients:  # as large as the parameters
-                run.wanted.gradients = None
         with ThreadPoolExecutor() as pool:
             list(pool.map(Traced.compile, {id(run.traced): run.traced for run in runs}.values()))
         return runs
 
-    def _trace(self, run: _Run, gradients: bool) -> None:
+    def _trace(self, run: _Run) -> None:
         shapes = [output.shape for output in run.wanted.outputs]
         port = in_mode(self.port, run.mode == "training")
-        run.traced = Traced.of(port, run.call, gradients=gradients, shapes=shapes)
+        run.traced = Traced.of(port, run.call, shapes=shapes)
 
     def _modes_agree(self, example: list[_Run]) -> bool:
         """Whether both modes are one program; the example's runs are traced then."""
@@ -228,29 +223,33 @@ class Comparing:
             return False
         try:
             for run in example:
-                self._trace(run, gradients=True)
+                self._trace(run)
             one, other = (run.traced for run in example)
             agree = one.text is not None and one.text == other.text
         except Exception:  # which is met again
-            agree = False
-        for run in example:
-            run.traced = example[0].traced if agree else None
+            return False
+        if agree:
+            example[1].traced = example[0].traced
         return agree
 
     def _others(self, example: list[_Run], agree: bool) -> list[_Run]:
         """Return the runs on another input: of other sizes where the import takes them."""
-        evaluates = any(run.mode == "evaluation" for run in example)
         rows, self.rows = self.rows, []
         runs: list[_Run] = []
         name = ""
         for name, calls in other_calls(self.example, free_shapes(self.port, self.example)):
+            refused = refusal(self.port, calls[0])
+            if refused and example:
+                why = f"the import refuses it: {refused}"
+                self.rows += [Compared(run.mode, name, why_not=why) for run in example]
+                continue
             runs = self._telling_runs(name, calls, example) if example else []
             try:
                 for run in runs:
                     if agree and run is not runs[0]:
                         run.traced = runs[0].traced
                     else:
-                        self._trace(run, agree or run.mode == "training" or not evaluates)
+                        self._trace(run)
             except Exception as error:
                 verb = "refuses" if isinstance(error, ValueError) else "cannot run"
                 why = f"the import {verb} it: {_told(error)}"

@@ -86,6 +86,11 @@ def distance(one: np.ndarray, other: np.ndarray) -> float:
         apart = one != other
         far = np.abs(one.astype(np.float64) - other.astype(np.float64))
         return float(np.max(np.where(apart, np.maximum(far, 1), 0), initial=0))
+    if one.dtype == other.dtype and one.dtype.kind == "f":  # large ones take time and memory
+        with np.errstate(invalid="ignore", over="ignore"):
+            farthest = _largest(one - other)
+        if np.isfinite(farthest):
+            return farthest
     wide, ours = _wide(one), _wide(other)
     same = (wide == ours) | (np.isnan(wide) & np.isnan(ours))
     with np.errstate(invalid="ignore"):
@@ -98,8 +103,15 @@ def magnitude(array: np.ndarray) -> float:
     >>> magnitude(np.array([3.0, -np.inf, 4j]))
     4.0
     """
+    if array.dtype.kind == "f" and np.isfinite(largest := _largest(array)):
+        return largest
     size = np.abs(_wide(array))
     return float(np.max(size, initial=0, where=np.isfinite(size)))
+
+
+def _largest(array: np.ndarray) -> float:
+    """Return the largest absolute value, which is not finite if one of them is not."""
+    return float(max(array.max(), -array.min())) if array.size else 0.0
 
 
 def _is_exact(array: np.ndarray) -> bool:
