@@ -1058,6 +1058,43 @@ def branch_on_a_value(self, x):
     return y if torch.isfinite(y).all() else torch.zeros_like(y)
 
 
+@model("warned", "first.weight and second.weight share memory")
+class SharesMemory(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(3, 3), nn.Linear(3, 3)
+        self.second.weight.data = self.first.weight.data[:]
+
+    def forward(self, x):
+        return self.second(self.first(x))
+
+
+@model()
+class CallOfItsOwn(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(3, 3)
+
+    def __call__(self, x):
+        return super().__call__(x) * 2
+
+    def forward(self, x):
+        return self.linear(x)
+
+
+@model(args=lambda: (torch.randn(4, 3, 8),), others=lambda: (torch.randn(5, 3, 8),))
+class PaddingSetLater(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv1d(3, 3, 3, padding=1, padding_mode="reflect")
+        self.conv.padding = (2,)
+        self.plain = nn.Conv1d(3, 3, 3)
+        self.plain.padding, self.plain.stride = (1,), (2,)
+
+    def forward(self, x):
+        return self.plain(self.conv(x))
+
+
 @forward()
 def sizes_in_messages(self, x):
     torch._assert(x.dim() == 2, f"expected (batch, features), got {x.shape}")

@@ -652,3 +652,39 @@ def test_verify_of_a_port_with_flax_layers():
     with warnings.catch_warnings():
         ours.layer.kernel[...] = ours.layer.kernel[...].T
     assert jaxnn.verify(original, ours, torch.randn(3, 4)).first.name == "layer"
+
+
+class Casts(nn.Module):
+    """Layers and functions under autocast, what it casts by hand, and what it does not cast."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.norm, self.last = nn.Linear(3, 3), nn.BatchNorm1d(3), nn.Linear(3, 3)
+
+    def forward(self, x):
+        with torch.autocast("cpu", torch.bfloat16):
+            y = F.gelu(self.norm(self.first(x)))
+            y = y @ self.last.weight
+        with torch.autocast("cpu", enabled=False):
+            y = self.last(y.float())
+        return self.last(y.to(torch.float16).float()), y.half()
+
+
+def test_half_precision_inside_of_a_model():
+    net = jaxnn.from_torch(Casts(), torch.randn(4, 3))
+    found = evidence(net)
+    assert found.ok
+    assert all(row.outputs == 2 and row.gradients == 7 for row in found.rows)
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(4, 3)), jnp.float32)
+    text = jax.jit(net.eval()).lower(x).as_text()
+    assert "bf16" in text
+    assert "f16" in text.replace("bf16", "")
+
+
+def test_a_forward_that_is_set_on_a_part():
+    """What a function refers to is the copy's in a copy."""
+    net = blocks()
+    part = next(module for module in net.modules() if isinstance(module, nn.Linear))
+    forward = part.forward
+    part.forward = lambda x: forward(x) * 3
+    assert evidence(jaxnn.from_torch(net, torch.randn(2, 4))).ok

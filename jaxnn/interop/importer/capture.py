@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from .decisions import Decisions, as_decided, undecided
 from .gradients import CustomGradient, Recorder, Refused, marked_gradients
 from .guards import Origin, guards_of, noted_origins
-from .marks import RecordedCall, library_of_marks, traced
+from .marks import RecordedCall, call_of_the_model, library_of_marks, traced
 from .quirks import (
     einsum_in_order,
     gradient_marks,
@@ -79,6 +79,7 @@ def capture(
     import torch
 
     structure, named, tensors, _ = described_call(args, kwargs)
+    call = call_of_the_model(model)
     tensors = told_apart(tensors)
     records: list[RecordedCall] = []
 
@@ -94,7 +95,7 @@ def capture(
             before = named_arguments(model.forward, given, options)
             was = {name: describe(value, [], []) for name, value in before.items()}
             with _assigned_buffers(self.model):
-                result = self.model(*given, **options)
+                result = call(*given, **options)
             found: list[torch.Tensor] = []
             describe(result, found, [])
             for name, value in before.items():

@@ -18,7 +18,7 @@ from .gradients import refuse_hooks_of_gradients
 from .imported import NEEDS_VALUES, Imported, refuse_mode
 from .layers import layer_name
 from .making import make
-from .naming import second_names
+from .naming import second_names, sharing_memory
 from .program import rebuild
 from .record import realise
 from .structures import copied_call, describe
@@ -51,6 +51,13 @@ def import_model(
     refuse_hooks_of_gradients(model)
     if is_abstract(model):
         args, kwargs = copied_call(args, kwargs, as_meta)
+    for one, other in sharing_memory(model):
+        warnings.warn(
+            f"jaxnn.from_torch: {one} and {other} share memory, so that a change of one changes "
+            "the other; the import has each by itself: use one Parameter under both names, or "
+            "compute one from the other",
+            stacklevel=3,
+        )
     programmed = ModelPrograms()
     if layer_name(model) is None:
         capturing = Capturing(model, args, kwargs, dynamic_batch)

@@ -61,11 +61,21 @@ def _attributes_fit(name: str, module: torch.nn.Module) -> bool:
     """Whether the module's parameters are those that its class gives it."""
     if name in ("TransformerEncoderLayer", "TransformerDecoderLayer"):
         return _activation(module) is not None
+    if getattr(module, "padding_mode", "zeros") != "zeros" and not _pads_as_it_says(module):
+        return False
     return not any(
         child is None and key in ("weight",) and getattr(module, "affine", True) and
         getattr(module, "elementwise_affine", True)
         for key, child in module._parameters.items()
     )  # fmt: skip
+
+
+def _pads_as_it_says(module: Any) -> bool:
+    """Whether a convolution pads by its `padding`, which it reads when it is constructed."""
+    widths = getattr(module, "_reversed_padding_repeated_twice", None)
+    if widths is None or isinstance(module.padding, str):
+        return True
+    return list(widths) == [width for width in reversed(module.padding) for _ in range(2)]
 
 
 @dataclass(frozen=True)

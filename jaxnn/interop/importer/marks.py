@@ -61,6 +61,8 @@ def traced(
             wrap = _layer_forward if layer else _marked_forward
             # With its hooks, which are a part of what a call does.
             method = "_call_impl" if _has_forward_hooks(module) else "forward"
+            if not name:  # the model is called by `call_of_the_model`
+                continue
             changed.append((module, method, module.__dict__.get(method)))
             module.__dict__[method] = wrap(library, name, module, getattr(module, method))
         yield
@@ -69,6 +71,11 @@ def traced(
             module.__dict__.pop(method, None)
             if had is not None:
                 module.__dict__[method] = had
+
+
+def call_of_the_model(model: torch.nn.Module) -> Callable[..., Any]:
+    """Return a call of the model as a whole with marks around it, a `__call__` of its own too."""
+    return _marked_forward(library_of_marks(), "", model, model)
 
 
 def _has_forward_hooks(module: torch.nn.Module) -> bool:
@@ -184,7 +191,7 @@ def _without_changed(
 
 
 def _layer_forward(
-    library: _Library, name: str, module: torch.nn.Module, _: Callable[..., Any]
+    library: _Library, name: str, module: torch.nn.Module, call: Callable[..., Any]
 ) -> Callable[..., Any]:
     """Return what stands for the call of a layer that is not looked into."""
     import torch
@@ -199,6 +206,9 @@ def _layer_forward(
                 f"{line_of_the_model()}; use two modules that share their parameters"
             )
         structure, named, tensors, sizes = described_call(args, kwargs)
+        # Looked into, since torch casts what is inside; not what keeps statistics, as BatchNorm.
+        if not module._buffers and any(_is_cast(tensor.device.type) for tensor in tensors):
+            return call(*args, **kwargs)
         record = RecordedCall(name, structure, named)
         key = library.add(record)
         flat = torch.ops.jaxnn_import.call(key, tensors, sizes)
@@ -208,6 +218,13 @@ def _layer_forward(
         return as_dicts(result)
 
     return called
+
+
+def _is_cast(device: str) -> bool:
+    """Whether torch.autocast is at work for a device."""
+    import torch
+
+    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
 
 
 class _Library:

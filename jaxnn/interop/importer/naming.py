@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -63,6 +64,28 @@ def second_names(model: torch.nn.Module) -> dict[str, str]:
             if first != name:
                 tied[name] = first
     return tied
+
+
+def sharing_memory(model: torch.nn.Module) -> list[tuple[str, str]]:
+    """Return the pairs of a parameter and another tensor whose numbers lie in the same memory.
+
+    Parts of one allocation that do not meet, as an RNN's weights have it, share nothing.
+    """
+    import torch
+
+    ranges = []
+    parameters = set()
+    for name, tensor in {id(t): (name, t) for name, t in reversed(_tensors(model))}.values():
+        is_plain = type(tensor) in (torch.Tensor, torch.nn.Parameter) and not tensor.is_meta
+        if is_plain and tensor.layout == torch.strided and tensor.is_contiguous():
+            ranges.append((tensor.data_ptr(), tensor.nbytes, name))
+            if isinstance(tensor, torch.nn.Parameter):
+                parameters.add(name)
+    return [
+        (name, other)
+        for (start, size, name), (next_start, next_size, other) in pairwise(sorted(ranges))
+        if next_start < start + size and next_size and {name, other} & parameters
+    ]
 
 
 def _tensors(model: torch.nn.Module) -> list[tuple[str, torch.Tensor]]:

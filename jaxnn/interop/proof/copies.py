@@ -6,8 +6,9 @@ import copy
 import random
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
+from types import CellType, FunctionType
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -42,13 +43,34 @@ def copied(model: torch.nn.Module) -> torch.nn.Module:
         for value in (*vars(module).values(), *module._buffers.values())
         if isinstance(value, torch.Tensor) and not value.is_leaf
     }
-    return copy.deepcopy(model, kept)
+    return _deep_copy(model, kept)
+
+
+def _deep_copy(model: torch.nn.Module, memo: dict[int, Any]) -> torch.nn.Module:
+    """Return a copy, in which a `forward` set on a module has the copies of what it refers to."""
+    made = copy.deepcopy(model, memo)
+    for module in made.modules():
+        function = vars(module).get("forward")
+        if isinstance(function, FunctionType) and function.__closure__:
+            cells = [CellType(_of_the_copy(c.cell_contents, memo)) for c in function.__closure__]
+            new = FunctionType(
+                function.__code__, function.__globals__, function.__name__,
+                function.__defaults__, tuple(cells),
+            )  # fmt: skip
+            new.__kwdefaults__ = function.__kwdefaults__
+            vars(module)["forward"] = new
+    return made
+
+
+def _of_the_copy(value: Any, memo: dict[int, Any]) -> Any:
+    owner = getattr(value, "__self__", value)
+    return copy.deepcopy(value, memo) if id(owner) in memo else value
 
 
 def twin(model: torch.nn.Module, training: bool | None = None) -> torch.nn.Module:
     """Return a copy of a copy, in a mode or as it is; those of a large model share parameters."""
     shared = {id(p): p for p in model.parameters()} if _is_large(model) else {}
-    made = copy.deepcopy(model, shared)
+    made = _deep_copy(model, shared)
     if training is not None:
         set_mode(made, training)
     return made
@@ -106,8 +128,8 @@ def of_rounding(
     left = list(departs)
     with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
         # What the code converts to a dtype may be its own choice, or its input's dtype.
-        for convert in (_with_wide_programs, nnx.clone):
-            with suppress(Exception):  # a model may insist on a dtype
+        for convert, dtypes in ((_with_wide_programs, wide_dtypes), (nnx.clone, nullcontext)):
+            with suppress(Exception), dtypes():  # a model may insist on a dtype
                 wanted = of_model(copied(model)._apply(widened), call.widened())
                 got = of_flax(_in_float64(convert(net)), call.widened())
                 found = {(d.name, d.kind): d for d in differences(wanted, got)}
@@ -118,6 +140,31 @@ def of_rounding(
             if not left:
                 break
     return [d for d in departs if d not in left]
+
+
+@contextmanager
+def wide_dtypes() -> Iterator[None]:
+    """Let torch's functions convert to float64 where they are told to convert to floats."""
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    wide = {getattr(torch, narrow): getattr(torch, name) for narrow, name in _WIDE.items()}
+    converting = (torch.Tensor.float, torch.Tensor.half, torch.Tensor.bfloat16)
+
+    class Widening(TorchFunctionMode):
+        def __torch_function__(
+            self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            function = torch.Tensor.double if function in converting else function
+            given = [wide.get(a, a) if isinstance(a, torch.dtype) else a for a in args]
+            named = {
+                name: wide.get(value, value) if isinstance(value, torch.dtype) else value
+                for name, value in (kwargs or {}).items()
+            }
+            return function(*given, **named)
+
+    with Widening():
+        yield
 
 
 def _with_wide_programs(net: nnx.Module) -> nnx.Module:

@@ -24,19 +24,20 @@ from ._register import (
     result_dtype,
     same_rank,
 )
+from .derivatives import atan2, copysign, digamma, entropy, hypot, lgamma, power
 
 # --- one argument -------------------------------------------------------------------------------
 
 _OF_FLOATS: dict[str, Callable[..., Any]] = {
     "acos": jnp.arccos, "acosh": jnp.arccosh, "asin": jnp.arcsin, "asinh": jnp.arcsinh,
     "atan": jnp.arctan, "atanh": jnp.arctanh, "cos": jnp.cos, "cosh": jnp.cosh,
-    "deg2rad": jnp.deg2rad, "digamma": jax.scipy.special.digamma, "erf": lax.erf,
+    "deg2rad": jnp.deg2rad, "digamma": digamma, "erf": lax.erf,
     "erfc": lax.erfc, "erfinv": lax.erf_inv, "exp": jnp.exp, "exp2": jnp.exp2,
-    "expm1": jnp.expm1, "lgamma": lax.lgamma, "log": jnp.log, "log10": jnp.log10,
+    "expm1": jnp.expm1, "lgamma": lgamma, "log": jnp.log, "log10": jnp.log10,
     "log1p": jnp.log1p, "log2": jnp.log2, "rad2deg": jnp.rad2deg, "reciprocal": jnp.reciprocal,
     "rsqrt": lax.rsqrt, "sigmoid": jax.nn.sigmoid, "sin": jnp.sin, "sinc": jnp.sinc,
     "sinh": jnp.sinh, "sqrt": jnp.sqrt, "tan": jnp.tan, "tanh": jnp.tanh,
-    "special_expit": jax.nn.sigmoid, "i0": jax.scipy.special.i0, "special_erf": lax.erf,
+    "special_expit": jax.nn.sigmoid, "special_erf": lax.erf,
 }  # fmt: skip
 _OF_ANY: dict[str, Callable[..., Any]] = {
     "bitwise_not": jnp.bitwise_not, "ceil": jnp.ceil, "conj": jnp.conj,
@@ -46,7 +47,7 @@ _OF_ANY: dict[str, Callable[..., Any]] = {
     "trunc": jnp.trunc, "fix": jnp.trunc, "negative": jnp.negative,
     "isposinf": jnp.isposinf, "isneginf": jnp.isneginf, "_conj": jnp.conj,
     "resolve_conj": jnp.asarray,
-    "angle": jnp.angle, "real": jnp.real, "imag": jnp.imag, "conj_physical": jnp.conj,
+    "real": jnp.real, "imag": jnp.imag, "conj_physical": jnp.conj,
 }  # fmt: skip
 # Of integers these are what they were, where NumPy gives floats.
 _ROUNDING = ("ceil", "floor", "trunc", "fix")
@@ -82,6 +83,25 @@ def _abs(self: jax.Array) -> jax.Array:
     return magnitude(self) if jnp.issubdtype(self.dtype, jnp.floating) else jnp.abs(self)
 
 
+@operator("angle")
+def _angle(self: jax.Array) -> jax.Array:
+    if jnp.issubdtype(self.dtype, jnp.complexfloating):
+        return atan2(jnp.imag(self), jnp.real(self))
+    x = lax.stop_gradient(self if is_float(self) else self.astype(default_float()))
+    return jnp.where(jnp.isnan(x), x, jnp.where(x < 0, jnp.asarray(math.pi, x.dtype), 0))
+
+
+@operator("i0", "special_i0")
+def _i0(self: jax.Array) -> jax.Array:
+    x = self if is_float(self) else self.astype(default_float())
+    return jnp.exp(magnitude(x)) * lax.bessel_i0e(x)
+
+
+@operator("special_entr")
+def _entropy(self: jax.Array) -> jax.Array:
+    return entropy(self if is_float(self) else self.astype(default_float()))
+
+
 @operator("round")
 def _round(self: jax.Array, decimals: int = 0) -> jax.Array:
     return jnp.round(self, decimals) if is_float(self) else self
@@ -112,15 +132,15 @@ _ARITHMETIC: dict[str, Callable[..., Any]] = {
     "minimum": jnp.minimum, "bitwise_and": jnp.bitwise_and, "bitwise_or": jnp.bitwise_or,
     "bitwise_xor": jnp.bitwise_xor, "__and__": jnp.bitwise_and, "__or__": jnp.bitwise_or,
     "__xor__": jnp.bitwise_xor, "fmod": jnp.fmod, "remainder": jnp.remainder, "fmax": jnp.fmax,
-    "fmin": jnp.fmin, "floor_divide": jnp.floor_divide, "copysign": jnp.copysign,
-    "hypot": jnp.hypot, "gcd": jnp.gcd, "lcm": jnp.lcm, "heaviside": jnp.heaviside,
+    "fmin": jnp.fmin, "floor_divide": jnp.floor_divide,
+    "gcd": jnp.gcd, "lcm": jnp.lcm, "heaviside": jnp.heaviside,
     "logaddexp": jnp.logaddexp, "logaddexp2": jnp.logaddexp2, "nextafter": jnp.nextafter,
     "__lshift__": jnp.left_shift, "__rshift__": jnp.right_shift,
     "bitwise_left_shift": jnp.left_shift,
     "bitwise_right_shift": jnp.right_shift,
 }  # fmt: skip
 _DIVIDING: dict[str, Callable[..., Any]] = {
-    "atan2": jnp.arctan2, "arctan2": jnp.arctan2,
+    "atan2": atan2, "arctan2": atan2, "hypot": hypot, "copysign": copysign,
     "xlogy": jax.scipy.special.xlogy, "special_xlogy": jax.scipy.special.xlogy,
 }  # fmt: skip
 _COMPARING: dict[str, Callable[..., Any]] = {
@@ -179,7 +199,8 @@ def _pow(self: Any, exponent: Any) -> jax.Array:
         if exponent == int(exponent) and abs(exponent) <= 64:
             return lax.integer_pow(x, int(exponent))
         return jnp.sqrt(x) if exponent == 0.5 else jnp.power(x, jnp.asarray(exponent, dtype))
-    return jnp.power(*aligned(self, exponent, dtype=dtype))
+    x, y = aligned(self, exponent, dtype=dtype)
+    return power(x, y) if jnp.issubdtype(dtype, jnp.floating) else jnp.power(x, y)
 
 
 @operator("clamp", "clip")

@@ -12,6 +12,7 @@ from jax import lax
 
 from .... import functional as F
 from ...._dtypes import accumulation_dtype
+from ....functional._gradients import straight_through
 from ....functional._vector_norm import vector_norm
 from ._register import (
     axes_of,
@@ -324,7 +325,11 @@ def _kthvalue(self: jax.Array, k: int, dim: int = -1, keepdim: bool = False) -> 
 def _median(self: jax.Array, dim: int | None = None, keepdim: bool = False) -> Any:
     if dim is None:
         flat = self.reshape(-1)
-        return _kthvalue(flat, (flat.shape[0] + 1) // 2)[0]
+        value = lax.stop_gradient(_kthvalue(flat, (flat.shape[0] + 1) // 2)[0])
+        # All that are equal have a part in it.
+        is_it = (flat == value) | (jnp.isnan(flat) & jnp.isnan(value))
+        mean = jnp.where(is_it, flat, 0).sum() / is_it.sum().astype(flat.dtype)
+        return straight_through(mean, value) if is_float(self) else value
     return _kthvalue(self, (self.shape[dim] + 1) // 2, dim, keepdim)
 
 
