@@ -1096,6 +1096,27 @@ class PaddingSetLater(nn.Module):
 
 
 @forward()
+def called_with_other_parameters(self, x):
+    given = {"weight": self.other.weight * 2, "bias": self.other.bias}
+    return torch.func.functional_call(self.linear, given, (x,)) + self.linear(x)
+
+
+@model(
+    "refused",
+    r"lstm is given a PackedSequence, at .*adversarial_models",
+    args=lambda: (torch.randn(2, 4, 3),),
+)
+class Packs(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lstm = nn.LSTM(3, 3, batch_first=True)
+
+    def forward(self, x):
+        packed = nn.utils.rnn.pack_padded_sequence(x, torch.tensor([4, 2]), batch_first=True)
+        return nn.utils.rnn.pad_packed_sequence(self.lstm(packed)[0], batch_first=True)[0]
+
+
+@forward()
 def sizes_in_messages(self, x):
     torch._assert(x.dim() == 2, f"expected (batch, features), got {x.shape}")
     torch._check(x.shape[1] == 3, lambda: f"got {x.shape[1]} features of {x.shape[0]}")

@@ -53,10 +53,12 @@ def traced(
     """Let the modules of `model` leave marks and calls in the graph, while in this context."""
     library = library_of_marks()
     library.records, library.twins, library.modes = records, {}, {}
+    library.layers, library.parameters = {}, {}
     changed = []
     try:
         modules = list(_modules_to_trace(model, is_layer))
-        library.twins |= {name: _shallow_copy(module) for name, module, layer in modules if layer}
+        library.layers |= {name: module for name, module, layer in modules if layer}
+        library.twins |= {name: _shallow_copy(layer) for name, layer in library.layers.items()}
         for name, module, layer in modules:
             wrap = _layer_forward if layer else _marked_forward
             # With its hooks, which are a part of what a call does.
@@ -126,6 +128,9 @@ def _marked_forward(
     inner = bool(name)
 
     def marked(*args: Any, **kwargs: Any) -> Any:
+        if not inner:  # the exporter has put its own tensors in the parameters' places
+            layers = library.layers.items()
+            library.parameters = {name: _identities(layer) for name, layer in layers}
         args, kwargs = _aliased(args, kwargs)
         structure, named, tensors, sizes = described_call(args, kwargs, inner)
         arguments = arguments_of(forward, structure, named)
@@ -207,8 +212,14 @@ def _layer_forward(
             )
         structure, named, tensors, sizes = described_call(args, kwargs)
         # Looked into, since torch casts what is inside; not what keeps statistics, as BatchNorm.
-        if not module._buffers and any(_is_cast(tensor.device.type) for tensor in tensors):
+        is_cast = not module._buffers and any(_is_cast(t.device.type) for t in tensors)
+        if is_cast or library.parameters[name] != _identities(module):
             return call(*args, **kwargs)
+        if any(isinstance(value, torch.nn.utils.rnn.PackedSequence) for value in args):
+            raise Refused(
+                f"{name} is given a PackedSequence, at {line_of_the_model()}; give it the padded "
+                "tensor, and mask what lies behind the ends (jaxnn's own layer takes `lengths`)"
+            )
         record = RecordedCall(name, structure, named)
         key = library.add(record)
         flat = torch.ops.jaxnn_import.call(key, tensors, sizes)
@@ -218,6 +229,11 @@ def _layer_forward(
         return as_dicts(result)
 
     return called
+
+
+def _identities(module: torch.nn.Module) -> tuple[int, ...]:
+    """Return which tensors stand in the places of the parameters: a call may put others there."""
+    return tuple(map(id, module.parameters()))
 
 
 def _is_cast(device: str) -> bool:
@@ -236,6 +252,8 @@ class _Library:
         self.records: list[RecordedCall] = []
         self.twins: dict[str, torch.nn.Module] = {}
         self.modes: dict[str, bool] = {}
+        self.layers: dict[str, torch.nn.Module] = {}
+        self.parameters: dict[str, tuple[int, ...]] = {}
         self.library = torch.library.Library("jaxnn_import", "DEF")
         self.library.define("mark(str key, Tensor[] tensors, SymInt[] sizes) -> ()")
         self.library.define("call(str key, Tensor[] tensors, SymInt[] sizes) -> Tensor[]")
