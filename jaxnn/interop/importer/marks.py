@@ -50,21 +50,22 @@ class RecordedCall:
 def traced(
     model: torch.nn.Module, is_layer: Callable[[torch.nn.Module], bool], records: list[RecordedCall]
 ) -> Iterator[None]:
-    """Let the modules of `model` leave marks and calls in the graph, while in this context."""
+    """Let the parts of `model` leave marks and calls in the graph, while in this context.
+
+    Those of the model itself are left by `call_of_the_model`.
+    """
     library = library_of_marks()
     library.records, library.twins, library.modes = records, {}, {}
     library.layers, library.parameters = {}, {}
     changed = []
     try:
-        modules = list(_modules_to_trace(model, is_layer))
+        _, *modules = _modules_to_trace(model, is_layer)  # the first is the model
         library.layers |= {name: module for name, module, layer in modules if layer}
         library.twins |= {name: _shallow_copy(layer) for name, layer in library.layers.items()}
         for name, module, layer in modules:
             wrap = _layer_forward if layer else _marked_forward
             # With its hooks, which are a part of what a call does.
             method = "_call_impl" if _has_forward_hooks(module) else "forward"
-            if not name:  # the model is called by `call_of_the_model`
-                continue
             changed.append((module, method, module.__dict__.get(method)))
             module.__dict__[method] = wrap(library, name, module, getattr(module, method))
         yield
