@@ -27,6 +27,7 @@ import jaxnn
 from benchmarks.fuzz import LOWERED
 from jaxnn import functional
 from jaxnn._thresholds import lowered
+from jaxnn.backend import forget_programs
 from nnspec.backend import Refused, Step, StepResult
 from nnspec.registry import load_backend
 from nnspec.resolve import ResolvedCase, resolve
@@ -92,6 +93,8 @@ EMPTY = (
     "LogSoftmax/scalar",
     "scaled_dot_product_attention/no-keys",
 )
+# Keys that no query sees: in torch 0 times what is not finite, here left out where blocks are.
+UNSEEN = ("scaled_dot_product_attention/causal-more-keys",)
 # Inputs that torch makes places in its memory of, without a look at whether they are numbers.
 PLACES = ("grid", "_random_samples")
 # Infinities that cancel or not as the formula is written: NaN or an infinity, but no number.
@@ -243,12 +246,10 @@ def depends(layer: Layer, place: Place, group: str, name: str) -> np.ndarray:
 def check(case: str, name: str, count: int) -> None:
     resolved = resolve(SPECS[name], SPECS[name].cases[case], "float32")
     layer, draw = Layer(resolved), random.Random(f"{SEED}/{case}")
-    found = [
-        text
-        for place in places(resolved, draw, count)
-        for value in VALUES
-        for text in departures(layer, place, value)
-    ]
+    found = []
+    for place in places(resolved, draw, count):
+        forget_programs()  # a branch outside of jit is compiled anew at each call
+        found += [text for value in VALUES for text in departures(layer, place, value)]
     assert not found, "\n".join([f"{len(found)} departures", *found[:20]])
 
 
@@ -287,8 +288,10 @@ FORMULATED = [
     "MultiheadAttention", "scaled_dot_product_attention",
     *(f"Conv{transposed}{n}d" for transposed in ("", "Transpose") for n in (1, 2, 3)),
 ]  # fmt: skip
-SAMPLE_OF_FORMULATED = sample(FORMULATED, 1)
-EVERY_OF_FORMULATED = [(name, case) for name in FORMULATED for case in cases(name)]
+SAMPLE_OF_FORMULATED = [item for item in sample(FORMULATED, 1) if item[1] not in UNSEEN]
+EVERY_OF_FORMULATED = [
+    (name, case) for name in FORMULATED for case in cases(name) if case not in UNSEEN
+]
 
 
 @pytest.mark.usefixtures("small_is_large")
