@@ -9,6 +9,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
+import logging
 import random
 import time
 from collections.abc import Callable
@@ -1122,6 +1123,7 @@ def sizes_in_messages(self, x):
     torch._check(x.shape[1] == 3, lambda: f"got {x.shape[1]} features of {x.shape[0]}")
     if x.dtype == torch.int32:
         raise TypeError(f"{x.shape}")
+    logging.getLogger(__name__).debug(f"{x.shape[0]} rows")
     return self.linear(x)
 
 
@@ -1129,6 +1131,14 @@ def sizes_in_messages(self, x):
 def a_size_in_a_key(self, x):
     tables = {"4 rows": self.linear, "other": self.other}
     return tables.get(f"{x.shape[0]} rows", self.other)(x)
+
+
+@forward("refused", r"x.shape\[0\] == 4.*adversarial_models")
+def a_size_in_what_a_check_returns(self, x):
+    def _check(text):
+        return float(text)
+
+    return self.linear(x) * _check(f"{x.shape[0]}")
 
 
 @forward()

@@ -17,7 +17,7 @@ Place = tuple[int, int]
 
 
 def is_message(frame: FrameType) -> bool:
-    """Whether what a frame evaluates is part of an argument of an assertion, a warning or a log.
+    """Whether what a frame evaluates is part of an assertion, a warning or a line of a log.
 
     It is found in the source by the place of the instruction; without a source it is none.
     """
@@ -50,11 +50,13 @@ def _message_nodes(tree: ast.AST) -> Iterator[ast.expr]:
             yield node.msg
         elif isinstance(node, ast.Raise) and node.exc is not None:
             yield node.exc
-        elif isinstance(node, ast.Call) and _name(node.func) in _TAKES_MESSAGES:
-            yield from node.args
+        elif isinstance(node, ast.Expr) and _takes_messages(node.value):
+            yield node.value  # a statement, so that nothing takes what the call returns
 
 
-def _name(function: ast.expr) -> str:
-    if isinstance(function, ast.Attribute):
-        return function.attr
-    return function.id if isinstance(function, ast.Name) else ""
+def _takes_messages(call: ast.expr) -> bool:
+    if not isinstance(call, ast.Call):
+        return False
+    function = call.func
+    name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+    return name in _TAKES_MESSAGES
