@@ -228,6 +228,11 @@ def programs_of(module: Imported, training: bool) -> tuple[Program, ...] | str:
     return module._training if training else module._evaluation
 
 
+def source_of(module: Imported) -> str:
+    """Return the name of the class that an imported module was."""
+    return module._source
+
+
 def change_programs(module: Imported, change: Callable[[Program], Program]) -> None:
     """Let each forward pass of an imported module be what `change` makes of it."""
 

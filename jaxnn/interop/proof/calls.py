@@ -12,7 +12,7 @@ from flax import nnx
 
 from ..checkpoint import as_numpy, as_tensor
 from ..importer.binding import bind
-from ..importer.imported import Imported, programs_of
+from ..importer.imported import Imported, programs_of, source_of
 from ..importer.program import Body, Value, rebuild
 from ..importer.record import realise
 from ..importer.structures import described_call, given_call
@@ -236,7 +236,7 @@ def refusal(net: nnx.Module, call: Call) -> str:
         programs = programs_of(net, training)
         if programs and not isinstance(programs, str):
             try:
-                bind(net._source, programs[0].body, args, kwargs, {})
+                bind(source_of(net), programs[0].body, args, kwargs, {})
             except ValueError as error:
                 return f"{type(error).__name__}: {error}"
     return ""
@@ -250,7 +250,7 @@ def _free_in_programs(net: Imported, call: Call) -> list[Shape] | None:
         programs = programs_of(net, training)
         if isinstance(programs, str) or not programs:
             continue
-        shapes = _shapes(net._source, programs[0].body, args, kwargs, arrays)
+        shapes = _shapes(source_of(net), programs[0].body, args, kwargs, arrays)
         pairs = [shapes] if found is None else [found, shapes]
         found = [
             _common(both, array.shape)

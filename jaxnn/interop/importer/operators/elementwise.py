@@ -14,6 +14,7 @@ from jax import lax
 from .... import functional as F
 from ....functional._division import divide
 from ....functional._gradients import magnitude
+from ..derivatives import atan2, copysign, digamma, entropy, hypot, lgamma, power
 from ._register import (
     aligned,
     as_array,
@@ -24,7 +25,6 @@ from ._register import (
     result_dtype,
     same_rank,
 )
-from .derivatives import atan2, copysign, digamma, entropy, hypot, lgamma, power
 
 # --- one argument -------------------------------------------------------------------------------
 

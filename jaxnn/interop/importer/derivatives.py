@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ....functional._gradients import straight_through
+from ...functional._gradients import straight_through
 
 Pair = tuple[jax.Array, jax.Array]
 
