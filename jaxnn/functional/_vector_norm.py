@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from .._dtypes import accumulation_dtype
+from ._extremes import largest, smallest
 from ._gradients import magnitude
 
 
@@ -27,9 +28,9 @@ def vector_norm(x: jax.Array, p: float, axes: tuple[int, ...]) -> jax.Array:
     elif p == 1:
         norm = magnitude(wide).sum(axes, keepdims=True)
     elif p == float("inf"):
-        norm = magnitude(wide).max(axes, keepdims=True)
+        norm = largest(magnitude(wide), axes)
     elif p == -float("inf"):
-        norm = magnitude(wide).min(axes, keepdims=True)
+        norm = smallest(magnitude(wide), axes)
     else:
         norm = _finite_norm(wide, p, axes)
     return norm.astype(x.dtype)

@@ -12,6 +12,7 @@ from flax import nnx
 
 from ..modules._module import RandomModule, RandomSource, keys_for_parts
 from ..modules._state import Frozen, named_variables
+from .importer.binding import misfit
 from .importer.custom_vjp import with_gradient
 from .importer.training_modes import WithOwnModes
 from .importer.tying import descend, tied_in_place
@@ -139,13 +140,10 @@ def require_shape(array: jax.Array, name: str, shape: Sequence[int | None]) -> N
         >>> from jaxnn.interop import ported
         >>> ported.require_shape(jnp.ones((8, 3)), "x", (None, 3))
     """
-    found = jnp.shape(array)
-    pairs = zip(found, shape, strict=False)
-    if len(found) != len(shape) or any(want not in (None, size) for size, want in pairs):
-        wanted = ", ".join("any" if size is None else str(size) for size in shape)
+    if wrong := misfit(jnp.shape(array), shape, "ported"):
         raise ValueError(
-            f"{name} has shape {found}, but the model was ported for ({wanted}); port it with an "
-            "example of that shape, or take the line out if the code below it holds for every size"
+            f"{name} {wrong}; port it with an example of that shape, or take the line out if the "
+            "code below it holds for every size"
         )
 
 

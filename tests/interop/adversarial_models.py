@@ -1070,6 +1070,20 @@ class SharesMemory(nn.Module):
         return self.second(self.first(x))
 
 
+@model("warned", "table and third share memory")
+class SharesPartsOfATable(nn.Module):
+    """Two views of one parameter that do not meet each other."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Parameter(torch.randn(3, 3))
+        self.first = nn.Parameter(self.table.data[0])
+        self.third = nn.Parameter(self.table.data[2])
+
+    def forward(self, x):
+        return x @ self.table + self.first * self.third
+
+
 @model()
 class CallOfItsOwn(nn.Module):
     def __init__(self):

@@ -688,3 +688,17 @@ def test_a_forward_that_is_set_on_a_part():
     forward = part.forward
     part.forward = lambda x: forward(x) * 3
     assert evidence(jaxnn.from_torch(net, torch.randn(2, 4))).ok
+
+
+class Doubles(nn.Module):
+    def forward(self, x):
+        return x * 2
+
+
+def test_an_output_in_half_precision_is_not_one_in_float32():
+    class Narrow(nnx.Module):
+        def __call__(self, x: Any) -> Any:
+            return (x * 2).astype(jnp.bfloat16)
+
+    with pytest.raises(ImportDeparts, match="its output 0 has another shape or dtype"):
+        check_import(Narrow(), Doubles(), torch.randn(2, 3), {}, True)

@@ -13,6 +13,7 @@ import torch
 from torch.nn import functional as F
 
 import jaxnn
+from jaxnn.interop.importer.operators import OPERATORS as IMPORTED
 
 OPERATORS: dict[str, Callable[[Any], Any]] = {
     "cdist": lambda x: torch.cdist(x, x),
@@ -143,3 +144,28 @@ def test_gradients_are_torchs(sums, value):
             if not np.allclose(got, want, 1e-4, 1e-5, equal_nan=True):
                 wrong.append(f"{name}: {got}, torch has {want}")
     assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("name", ["amax", "amin"])
+def test_a_maximum_has_its_gradient_where_its_operand_is_rounded_twice(name: str):
+    """Of sums, which XLA may compute anew, in another order, where the maximum is compared."""
+    draw = np.random.default_rng(0)
+    x, weight = (
+        jnp.asarray(draw.normal(size=size), jnp.float32) for size in ((3, 7, 3, 6), (8, 6))
+    )
+    mask = jnp.asarray(draw.random((3, 7)) > 0.3)[..., None]
+    ones = jnp.ones(8)
+
+    def normalised(weight: jax.Array) -> jax.Array:
+        rows = jaxnn.functional.linear(x, weight, ones)[:, :, 0]
+        rows = jaxnn.functional.group_norm(jnp.swapaxes(rows, 1, 2), 2, ones, ones)
+        return jnp.where(mask, jnp.swapaxes(rows, 1, 2), 0)
+
+    def shares(weight: jax.Array) -> jax.Array:
+        return jax.grad(lambda rows: IMPORTED[name](rows, 1).sum())(normalised(weight))
+
+    # As a program is compiled that runs once.
+    lowered = jax.jit(shares).lower(weight)
+    found = lowered.compile(compiler_options={"xla_backend_optimization_level": 0})(weight)
+    np.testing.assert_allclose(found.sum(1), 1)
+    np.testing.assert_array_equal(found, lowered.compile()(weight))

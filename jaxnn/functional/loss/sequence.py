@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int
 from ..._checks import check_array, check_floating, check_int, is_readable
 from ..._config import check_indices
 from ..._dtypes import accumulation_dtype
+from .._gradients import straight_through
 from ._reduction import check_reduction, reduced
 
 Lengths = Int[Array, "N"] | Sequence[int]
@@ -228,7 +229,10 @@ class _Paths(NamedTuple):
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _losses(zero_infinity: bool, log_probs: jax.Array, paths: _Paths) -> jax.Array:
     """Return the loss of each sequence."""
-    loss = _forwards(log_probs, paths)[0]
+    return _chosen(_forwards(log_probs, paths)[0], zero_infinity)
+
+
+def _chosen(loss: jax.Array, zero_infinity: bool) -> jax.Array:
     return jnp.where(jnp.isposinf(loss), 0, loss) if zero_infinity else loss
 
 
@@ -258,7 +262,10 @@ def _losses_jvp(
         jnp.where(counts[:, :, None], each, 0)
         for each in (jnp.exp(log_probs) - through, tangents[0])
     )
-    return _losses(zero_infinity, log_probs, paths), (gradient * tangent).sum((0, 2))
+    # The value is at hand: only the derivative is that of a call, so that nothing runs twice.
+    again = _losses(zero_infinity, log_probs, paths)
+    value = straight_through(again, _chosen(loss, zero_infinity))
+    return value, (gradient * tangent).sum((0, 2))
 
 
 def _forwards(log_probs: jax.Array, paths: _Paths) -> tuple[jax.Array, jax.Array]:

@@ -60,7 +60,10 @@ def check_sizes(
         ValueError: naming the condition, and the line that asks for it.
     """
     for array, shape in shapes:
-        _check_input(name, array, values[array], shape)
+        if wrong := misfit(values[array].shape, shape, "imported"):
+            raise ValueError(
+                f"{name}: {array} {wrong}; import it again with an example of that shape"
+            )
     for guard in guards:
         if not guard.holds(values):
             sizes = ", ".join(
@@ -75,16 +78,17 @@ def check_sizes(
             )
 
 
-def _check_input(name: str, array: str, value: Any, shape: tuple[int | None, ...]) -> None:
-    fits = len(value.shape) == len(shape) and all(
-        wanted is None or size == wanted for size, wanted in zip(value.shape, shape, strict=True)
-    )
-    if not fits:
-        wanted = ", ".join("any" if size is None else str(size) for size in shape)
-        raise ValueError(
-            f"{name}: {array} has shape {tuple(value.shape)}, but the model was imported for "
-            f"({wanted}); import it again with an example of that shape"
-        )
+def misfit(found: Sequence[int], shape: Sequence[int | None], done: str) -> str:
+    """Return how a shape differs from the one that a model was captured for, None for any size.
+
+    >>> misfit((2, 3), (None, 3), "imported"), misfit((3,), (None, 3), "imported")
+    ('', 'has shape (3,), but the model was imported for (any, 3)')
+    """
+    pairs = zip(found, shape, strict=False)
+    if len(found) == len(shape) and all(wanted in (None, size) for size, wanted in pairs):
+        return ""
+    told = ", ".join("any" if size is None else str(size) for size in shape)
+    return f"has shape {tuple(found)}, but the model was {done} for ({told})"
 
 
 def match(structure: Any, given: Any, values: dict[str, Any], where: str) -> None:

@@ -13,34 +13,34 @@ _TAKES_MESSAGES = frozenset(
     ["_assert", "_check", "print", "warn", "debug", "info", "warning", "error", "exception", "log"]
 )
 
-Place = tuple[int, int]
+# First line, last line, first column, last column.
+Place = tuple[int | None, ...]
 
 
 def is_message(frame: FrameType) -> bool:
     """Whether what a frame evaluates is part of an assertion, a warning or a line of a log.
 
-    It is found in the source by the place of the instruction; without a source it is none.
+    It is found in the source by the place of the instruction, which must be that of an expression
+    there; without a source, or with another one, it is none.
     """
-    places = list(frame.f_code.co_positions())
-    line, last_line, column, last_column = places[frame.f_lasti // 2]
-    if None in (line, last_line, column, last_column):
-        return False
-    begin, end = (line, column), (last_line, last_column)
-    return any(
-        first <= begin and end <= last for first, last in _messages(frame.f_code.co_filename)
-    )
+    code = frame.f_code
+    place: Place = list(code.co_positions())[frame.f_lasti // 2]
+    linecache.checkcache(code.co_filename)
+    return place in _messages("".join(linecache.getlines(code.co_filename)))
 
 
 @lru_cache(maxsize=256)
-def _messages(file: str) -> tuple[tuple[Place, Place], ...]:
-    """Return where the messages of a file begin and end."""
+def _messages(source: str) -> frozenset[Place]:
+    """Return the places of all that is written in the messages of a file."""
     try:
-        tree = ast.parse("".join(linecache.getlines(file)))
+        tree = ast.parse(source)
     except SyntaxError:
-        return ()
-    return tuple(
-        ((node.lineno, node.col_offset), (node.end_lineno or 0, node.end_col_offset or 0))
-        for node in _message_nodes(tree)
+        return frozenset()
+    return frozenset(
+        (node.lineno, node.end_lineno, node.col_offset, node.end_col_offset)
+        for message in _message_nodes(tree)
+        for node in ast.walk(message)
+        if isinstance(node, ast.expr)
     )
 
 

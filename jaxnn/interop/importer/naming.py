@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -77,15 +76,18 @@ def sharing_memory(model: torch.nn.Module) -> list[tuple[str, str]]:
     parameters = set()
     for name, tensor in {id(t): (name, t) for name, t in reversed(_tensors(model))}.values():
         is_plain = type(tensor) in (torch.Tensor, torch.nn.Parameter) and not tensor.is_meta
-        if is_plain and tensor.layout == torch.strided and tensor.is_contiguous():
-            ranges.append((tensor.data_ptr(), tensor.nbytes, name))
+        if is_plain and tensor.layout == torch.strided and tensor.is_contiguous() and tensor.nbytes:
+            ranges.append((tensor.data_ptr(), tensor.data_ptr() + tensor.nbytes, name))
             if isinstance(tensor, torch.nn.Parameter):
                 parameters.add(name)
-    return [
-        (name, other)
-        for (start, size, name), (next_start, next_size, other) in pairwise(sorted(ranges))
-        if next_start < start + size and next_size and {name, other} & parameters
-    ]
+    found: list[tuple[str, str]] = []
+    reach, holder = 0, ""
+    for start, end, name in sorted(ranges):
+        if start < reach and {holder, name} & parameters:
+            found.append((holder, name))
+        if end > reach:
+            reach, holder = end, name
+    return found
 
 
 def _tensors(model: torch.nn.Module) -> list[tuple[str, torch.Tensor]]:

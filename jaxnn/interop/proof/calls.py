@@ -232,25 +232,28 @@ def refusal(net: nnx.Module, call: Call) -> str:
     if not isinstance(net, Imported):
         return ""
     args, kwargs = call.in_jax(call.arrays())
+    for body in _bodies(net):
+        try:
+            bind(source_of(net), body, args, kwargs, {})
+        except (TypeError, ValueError) as error:
+            return f"{type(error).__name__}: {error}"
+    return ""
+
+
+def _bodies(net: Imported) -> Iterator[Body]:
+    """Yield the forward pass of each mode that has one."""
     for training in (False, True):
         programs = programs_of(net, training)
         if programs and not isinstance(programs, str):
-            try:
-                bind(source_of(net), programs[0].body, args, kwargs, {})
-            except ValueError as error:
-                return f"{type(error).__name__}: {error}"
-    return ""
+            yield programs[0].body
 
 
 def _free_in_programs(net: Imported, call: Call) -> list[Shape] | None:
     arrays = call.arrays()
     args, kwargs = call.in_jax(arrays)
     found: list[Shape] | None = None
-    for training in (False, True):
-        programs = programs_of(net, training)
-        if isinstance(programs, str) or not programs:
-            continue
-        shapes = _shapes(source_of(net), programs[0].body, args, kwargs, arrays)
+    for body in _bodies(net):
+        shapes = _shapes(source_of(net), body, args, kwargs, arrays)
         pairs = [shapes] if found is None else [found, shapes]
         found = [
             _common(both, array.shape)

@@ -293,7 +293,7 @@ class Comparing:
         """
         got = run.traced.outcome()
         try:
-            found = differences(run.wanted, got)
+            found = differences(run.wanted, got, with_dtypes=True)
         except ValueError as error:
             raise _Departs(run, str(error)) from None
         departs = [d for d in found if not d.agrees]
@@ -349,7 +349,7 @@ def _module(name: str, kinds: Mapping[str, str]) -> str:
 
 def _off(found: Difference, what: str) -> str:
     if np.isnan(found.error):
-        return f"its {what} has another shape, or is not finite elsewhere"
+        return f"its {what} has another shape or dtype, or is not finite elsewhere"
     return f"its {what} is off by {found.relative:.1e} of the scale"
 
 

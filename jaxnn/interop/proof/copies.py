@@ -52,19 +52,23 @@ def _deep_copy(model: torch.nn.Module, memo: dict[int, Any]) -> torch.nn.Module:
     for module in made.modules():
         function = vars(module).get("forward")
         if isinstance(function, FunctionType) and function.__closure__:
-            cells = [CellType(_of_the_copy(c.cell_contents, memo)) for c in function.__closure__]
             new = FunctionType(
-                function.__code__, function.__globals__, function.__name__,
-                function.__defaults__, tuple(cells),
+                function.__code__, function.__globals__, function.__name__, function.__defaults__,
+                tuple(_of_the_copy(cell, memo) for cell in function.__closure__),
             )  # fmt: skip
             new.__kwdefaults__ = function.__kwdefaults__
             vars(module)["forward"] = new
     return made
 
 
-def _of_the_copy(value: Any, memo: dict[int, Any]) -> Any:
-    owner = getattr(value, "__self__", value)
-    return copy.deepcopy(value, memo) if id(owner) in memo else value
+def _of_the_copy(cell: CellType, memo: dict[int, Any]) -> CellType:
+    """Return a cell with the copy of what the cell holds, or the cell if it holds no part."""
+    try:
+        value = cell.cell_contents
+    except ValueError:  # nothing yet
+        return cell
+    is_part = id(getattr(value, "__self__", value)) in memo
+    return CellType(copy.deepcopy(value, memo)) if is_part else cell
 
 
 def twin(model: torch.nn.Module, training: bool | None = None) -> torch.nn.Module:

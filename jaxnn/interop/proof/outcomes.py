@@ -67,8 +67,14 @@ def _plain(array: np.ndarray) -> np.ndarray:
     return array if array.dtype.kind in "biufc" else array.astype(np.float32)
 
 
-def differences(wanted: Outcome, got: Outcome) -> list[Difference]:
+def differences(wanted: Outcome, got: Outcome, *, with_dtypes: bool = False) -> list[Difference]:
     """Compare what the original gave with what the port gave.
+
+    Args:
+        wanted: the original's.
+        got: the port's.
+        with_dtypes: whether an output of another floating-point dtype departs, which a tolerance
+            of half precision would hide.
 
     Raises:
         ValueError: if the results do not hold equally many arrays.
@@ -79,8 +85,22 @@ def differences(wanted: Outcome, got: Outcome) -> list[Difference]:
             f"{len(wanted.outputs)}"
         )
     pairs = zip(wanted.outputs, got.outputs, strict=True)
-    found = [difference(f"output {i}", "output", *pair) for i, pair in enumerate(pairs)]
+    found = [
+        difference(
+            f"output {i}",
+            "output",
+            theirs,
+            None if with_dtypes and not _has_the_dtype(ours, theirs) else ours,
+        )
+        for i, (theirs, ours) in enumerate(pairs)
+    ]
     return found + gradient_differences(wanted, got) + state_differences(wanted, got)
+
+
+def _has_the_dtype(ours: np.ndarray, theirs: np.ndarray) -> bool:
+    """Whether a float has the dtype of the original's, or the widest that JAX has."""
+    floats = [jnp.issubdtype(array.dtype, jnp.inexact) for array in (ours, theirs)]
+    return ours.dtype == jax.dtypes.canonicalize_dtype(theirs.dtype) or not all(floats)
 
 
 def gradient_differences(wanted: Outcome, got: Outcome) -> list[Difference]:

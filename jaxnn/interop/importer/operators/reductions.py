@@ -12,6 +12,7 @@ from jax import lax
 
 from .... import functional as F
 from ...._dtypes import accumulation_dtype
+from ....functional._extremes import largest, smallest
 from ....functional._gradients import straight_through
 from ....functional._vector_norm import vector_norm
 from ._register import (
@@ -125,12 +126,20 @@ def _std_mean(
 
 @operator("amax")
 def _amax(self: jax.Array, dim: Dim = None, keepdim: bool = False) -> jax.Array:
-    return self.max(axes_of(dim, self.ndim), keepdims=keepdim)
+    axes = axes_of(dim, self.ndim)
+    if not is_float(self):
+        return self.max(axes, keepdims=keepdim)
+    value = largest(self, axes)
+    return value if keepdim else jnp.squeeze(value, axes)
 
 
 @operator("amin")
 def _amin(self: jax.Array, dim: Dim = None, keepdim: bool = False) -> jax.Array:
-    return self.min(axes_of(dim, self.ndim), keepdims=keepdim)
+    axes = axes_of(dim, self.ndim)
+    if not is_float(self):
+        return self.min(axes, keepdims=keepdim)
+    value = smallest(self, axes)
+    return value if keepdim else jnp.squeeze(value, axes)
 
 
 @operator("aminmax")
@@ -156,7 +165,7 @@ def _max(self: jax.Array, dim: int | None = None, keepdim: bool = False, other: 
     if other is not None:
         return jnp.maximum(self, other)
     if dim is None:
-        return self.max()
+        return _amax(self)
     return _extremes(self, _argmax(self, dim), dim, keepdim)
 
 
@@ -165,7 +174,7 @@ def _min(self: jax.Array, dim: int | None = None, keepdim: bool = False, other: 
     if other is not None:
         return jnp.minimum(self, other)
     if dim is None:
-        return self.min()
+        return _amin(self)
     return _extremes(self, _argmin(self, dim), dim, keepdim)
 
 
@@ -325,9 +334,11 @@ def _kthvalue(self: jax.Array, k: int, dim: int = -1, keepdim: bool = False) -> 
 def _median(self: jax.Array, dim: int | None = None, keepdim: bool = False) -> Any:
     if dim is None:
         flat = self.reshape(-1)
-        value = lax.stop_gradient(_kthvalue(flat, (flat.shape[0] + 1) // 2)[0])
-        # All that are equal have a part in it.
+        value, place = _kthvalue(flat, (flat.shape[0] + 1) // 2)
+        value = lax.stop_gradient(value)
+        # All that are equal have a part in it, and its place in any case: see `largest`.
         is_it = (flat == value) | (jnp.isnan(flat) & jnp.isnan(value))
+        is_it |= jnp.arange(flat.shape[0], dtype=place.dtype) == place
         mean = jnp.where(is_it, flat, 0).sum() / is_it.sum().astype(flat.dtype)
         return straight_through(mean, value) if is_float(self) else value
     return _kthvalue(self, (self.shape[dim] + 1) // 2, dim, keepdim)

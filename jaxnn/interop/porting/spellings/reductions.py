@@ -27,9 +27,8 @@ def _reduction(name: str, needs: str) -> Spelling:
 
 
 for _name, _method, _needs in (
-    ("mean", "mean", "float"), ("sum", "sum", "float"), ("amax", "max", "float"),
-    ("amin", "min", "float"), ("any", "any", "bool"), ("all", "all", "bool"),
-    ("cumsum", "cumsum", "float"),
+    ("mean", "mean", "float"), ("sum", "sum", "float"), ("cumsum", "cumsum", "float"),
+    ("any", "any", "bool"), ("all", "all", "bool"),
 ):  # fmt: skip
     spells(_name)(_reduction(_method, _needs))
 
