@@ -7,12 +7,14 @@ The files stand on floors; each imports from its own and from those below alone:
 2. `importer`: a PyTorch model becomes a tree of NNX modules.
 3. `proof`: the original and the import are run side by side. `aten` and `ported` are what the
    source of a port stands on.
-4. `from_torch`, `verify` and `export`: what users call.
+4. `from_torch`, `verify` and `export`: what users call; `call` is how they say with what.
 5. `porting`: a PyTorch model becomes a Python file.
 """
 
 from . import aten as aten
 from . import ported as ported
+from .call import Call as Call
+from .call import call as call
 from .checkpoint import to_torch as to_torch
 from .export import export as export
 from .from_torch import from_torch as from_torch
