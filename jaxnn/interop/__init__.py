@@ -27,6 +27,7 @@ from .porting.parity import PortError as PortError
 from .porting.parity import check_port as check_port
 from .porting.parity import load_port as load_port
 from .porting.port import port as port
+from .programs import programs as programs
 from .proof.evidence import Evidence as Evidence
 from .proof.evidence import ImportDeparts as ImportDeparts
 from .proof.evidence import evidence as evidence
