@@ -20,7 +20,10 @@ INTEROP = {
         "rename", "state_dict",
     ),
     "what ports are built on": ("aten", "ported"),
-    "what users call": ("call", "export", "from_torch", "verify"),
+    "what users call": (
+        "call", "export", "from_torch", "programs", "recapturing",
+        "symbolic_sizes", "verify",
+    ),
 }  # fmt: skip
 
 
