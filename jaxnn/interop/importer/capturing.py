@@ -10,6 +10,7 @@ import jax
 
 from .capture import Captured, capture, is_valid_for
 from .decisions import Decisions, decide
+from .functionalising import is_composite
 from .gradients import Refused
 from .layers import layer_name
 from .lowering.lower import Lowered, UnsupportedOperators, lower
@@ -215,7 +216,7 @@ def _decomposed(captured: Captured) -> Captured:
             found = table[target]
         if found is not None:
             chosen[target] = found
-    if chosen:
+    if chosen or any(map(is_composite, unknown)):
         captured.program = captured.program.run_decompositions(chosen)
     return captured
 
