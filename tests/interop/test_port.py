@@ -223,9 +223,8 @@ class ResNet(jaxnn.Module):
 
     def __call__(self, x):
         ported.require_shape(x, "x", (None, 3, 8, 8))
-        size = x.shape[0]
         x = self.layer3(self.layer2(self.layer1(self.stem(x))))
-        return self.fc(F.adaptive_avg_pool2d(x, 1).reshape(size, 16))
+        return self.fc(F.flatten(F.adaptive_avg_pool2d(x, 1), 1))
 
 
 def make(*, rngs=None):

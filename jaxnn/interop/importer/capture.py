@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from .budget import within_budget
 from .decisions import Decisions, as_decided, undecided
+from .functionalising import functional, switches_as_marks
 from .gradients import CustomGradient, Recorder, Refused, marked_gradients
 from .guards import Guard, Origin, fixed_size, guards_of, noted_origins
 from .marks import RecordedCall, call_of_the_model, library_of_marks, traced
@@ -132,12 +133,12 @@ def capture(
             left_as_it_was(model), traced(model, is_layer, records), gradient_marks(),
             masks_as_they_are(), einsum_in_order(), sizes_as_numbers(), quietly(),
             noted_origins(origins), marked_gradients(recorder),
-            oblivious(size_one and any(free)), within_budget(),
+            oblivious(size_one and any(free)), within_budget(), switches_as_marks(),
         ):  # fmt: skip
             stack.enter_context(context)
         stack.enter_context(undecided() if decisions is None else as_decided(decisions))
         exported = torch.export.export(Flat(), tuple(tensors), dynamic_shapes=shapes, strict=False)
-        exported = exported.run_decompositions({})
+        exported = functional(exported)
     modes = dict(library_of_marks().modes)
     return Captured(exported, records, origins, recorder.records, modes, recorder.notes)
 

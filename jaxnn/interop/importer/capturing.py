@@ -13,6 +13,7 @@ from .budget import OverBudget
 from .capture import Captured, capture, is_valid_for
 from .decisions import Decisions, decide
 from .free_sizes import CallOfTorch, Dynamic, FreeSizes, Way, beyond_one, with_batch_of_one
+from .functionalising import is_composite
 from .gradients import Refused
 from .layers import layer_name
 from .lowering.lower import UnsupportedOperators, lower
@@ -171,7 +172,7 @@ class Capturing:
         *ways, last = sizes.ways(*example)
         beside: list[Captured] = []
         for way in ways:
-            if beside and way.call != example:
+            if beside and way.args is not example[0]:
                 continue
             try:
                 captured = self._export(way, sizes, decisions)
@@ -243,7 +244,7 @@ def _decomposed(captured: Captured) -> Captured:
             found = table[target]
         if found is not None:
             chosen[target] = found
-    if chosen:
+    if chosen or any(map(is_composite, unknown)):
         captured.program = captured.program.run_decompositions(chosen)
     return captured
 

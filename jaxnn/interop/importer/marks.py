@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from .gradients import Refused
 from .guards import line_of_the_model
+from .kernels import kernels_by_shape
 from .program import Opaque, leaves, rebuild
 from .structures import (
     among,
@@ -290,7 +291,8 @@ class _Library:
         actual = among(tensors, sizes)
         args = as_dicts(rebuild(record.args, actual))
         kwargs = {name: as_dicts(rebuild(item, actual)) for name, item in record.kwargs.items()}
-        result = type(twin).forward(twin, *args, **kwargs)
+        with kernels_by_shape():
+            result = type(twin).forward(twin, *args, **kwargs)
         found: list[torch.Tensor] = []
         record.results = describe(result, found, [])
         # An operator's results must not be its arguments.

@@ -72,9 +72,19 @@ def _transpose(
     return self.swapaxes(dim0 or axis0, dim1 or axis1) if self.ndim else self
 
 
-@operator("t", "mT", "mH", "numpy_T", "adjoint", "t_copy")
+@operator("t", "mT", "t_copy")
 def _t(self: jax.Array) -> jax.Array:
     return self.swapaxes(-1, -2) if self.ndim > 1 else self
+
+
+@operator("mH", "adjoint")
+def _adjoint(self: jax.Array) -> jax.Array:
+    return _t(self).conj()  # type: ignore[no-any-return]
+
+
+@operator("numpy_T")
+def _numpy_t(self: jax.Array) -> jax.Array:
+    return self.T
 
 
 @operator("movedim", "moveaxis")

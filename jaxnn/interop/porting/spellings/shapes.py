@@ -17,6 +17,28 @@ def _reshape(operands: Operands, given: dict[str, Any]) -> Code | None:
     return method(operands.code(given["self"]), "reshape", *parts)
 
 
+@spells("flatten")
+def _flatten(operands: Operands, given: dict[str, Any]) -> Code | None:
+    ends = [given.get("start_dim", 0), given.get("end_dim", -1)]
+    named = {"end_dim": constant(ends[1])} if ends[1] != -1 else {}
+    starts = [constant(ends[0])] if named or ends[0] else []
+    kind = operands.kind(given["self"])
+    is_array = kind is not None and bool(kind.ndim)
+    return call("F.flatten", operands.code(given["self"]), *starts, **named) if is_array else None
+
+
+@spells("view_as", "reshape_as")
+def _as_other(operands: Operands, given: dict[str, Any]) -> Code | None:
+    x, other = operands.code(given["self"]), operands.code(given["other"])
+    return method(x, "reshape", joined(f"{other.at(ATOM)}.shape", [other]))
+
+
+@spells("expand_as")
+def _expand_as(operands: Operands, given: dict[str, Any]) -> Code | None:
+    x, other = operands.code(given["self"]), operands.code(given["other"])
+    return call("jnp.broadcast_to", x, joined(f"{other.at(ATOM)}.shape", [other]))
+
+
 @spells("permute")
 def _permute(operands: Operands, given: dict[str, Any]) -> Code | None:
     kind = operands.kind(given["self"])
@@ -34,7 +56,7 @@ def _transpose(operands: Operands, given: dict[str, Any]) -> Code | None:
     return method(operands.code(given["self"]), "swapaxes", *map(constant, dims))
 
 
-@spells("t")
+@spells("t", "numpy_T")
 def _t(operands: Operands, given: dict[str, Any]) -> Code | None:
     kind, of = operands.kind(given["self"]), operands.code(given["self"])
     return joined(f"{of.at(ATOM)}.T", [of]) if kind and kind.ndim == 2 else None
