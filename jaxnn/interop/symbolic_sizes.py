@@ -6,7 +6,7 @@ import ast
 import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar
 
 import jax
@@ -75,20 +75,39 @@ class Sizes:
         return found
 
     def in_the_example(self) -> dict[str, int]:
-        """Return the size that each symbol has in the example, of those that are one by themselves.
+        """Return the size that each symbol has in the example.
 
         Raises:
-            ValueError: if a symbol has two sizes.
+            ValueError: if a symbol has two sizes, or none gives its own.
         """
         found: dict[str, int] = {}
         for shape, symbols in zip(self.shapes, self.symbolic(()), strict=True):
             for size, symbol in zip(shape, map(str, symbols), strict=True):
-                if symbol.isidentifier() and found.setdefault(symbol, size) != size:
+                names = set(re.findall(r"[A-Za-z_]\w*", symbol)) - _FUNCTIONS
+                if len(names) != 1:  # a number, or what two symbols make
+                    continue
+                (name,) = names
+                value = _solved(symbol, name, size)
+                if value is None:
+                    raise ValueError(f"export: {symbol} is {size} in the example for no {name}")
+                if found.setdefault(name, value) != value:
                     raise ValueError(
-                        f"export: the symbol {symbol} is {found[symbol]} and {size} in the "
-                        "example; sizes that differ need symbols of their own"
+                        f"export: the symbol {name} is {found[name]} and {value} in the example; "
+                        "sizes that differ need symbols of their own"
                     )
         return found
+
+
+# Of what JAX writes symbolic sizes with.
+_FUNCTIONS = {"floordiv", "mod", "max", "min"}
+
+
+def _solved(expression: str, name: str, size: int) -> int | None:
+    """Return what a symbol is, where an expression of it is a size: 2*h is 8 where h is 4."""
+    if expression == name:
+        return size
+    text = _as_python(expression)
+    return next((n for n in range(1, size + 1) if evaluated(text, {name: n}) == size), None)
 
 
 def _named_arrays(
@@ -189,6 +208,10 @@ def with_what_is_asked(
         shapes = sizes.symbolic(stated)
         try:
             return trace(shapes), stated
+        except (TypeError, ValueError) as error:
+            if any(sizes.specs):
+                error.add_note(_MULTIPLES)
+            raise
         except Undecided as question:
             asked = _Asked(question.guard.text, question.sizes, question.guard.line)
             reason: Exception = question
@@ -209,6 +232,10 @@ def with_what_is_asked(
         stated += [constraint for constraint in new if constraint not in stated]
 
 
+_MULTIPLES = (
+    "with symbols for sizes: what is to be a multiple of a number is best written so, as in "
+    "(b, _, 8*h, 8*w), since little is known of a symbol that is divided"
+)
 # How JAX says which comparison it cannot decide.
 _COMPARISON = re.compile(r"comparison '([^']*)' (>=|<=|>|<) '([^']*)' is inconclusive")
 
@@ -221,11 +248,13 @@ class _Asked:
         text: as Python.
         sizes: the symbolic sizes, by how they stand in it.
         line: the line of the model that asks for it.
+        example: what they are in the example.
     """
 
     text: str
     sizes: Mapping[str, Any]
     line: str
+    example: Mapping[str, int] = field(default_factory=dict)
 
 
 def _as_python(text: str) -> str:
@@ -255,7 +284,8 @@ def _constraints(asked: _Asked, example: Mapping[str, int], reason: Exception) -
             name: size if isinstance(size, int) else evaluated(_as_python(str(size)), example)
             for name, size in asked.sizes.items()
         }
-        holds = bool(evaluated(asked.text, {**example, **concrete}))
+        asked = replace(asked, example={**example, **concrete})
+        holds = bool(evaluated(asked.text, asked.example))
     except NotImplementedError as error:
         raise _refusal(asked, f"what it is in the example is not known ({error})") from error
     found = list(_stated(node, asked, holds))
@@ -277,6 +307,9 @@ def _stated(node: ast.expr, asked: _Asked, holds: bool) -> Iterator[str]:
     elif isinstance(node, ast.BoolOp) and isinstance(node.op, ast.And) == holds:
         for part in node.values:
             yield from _stated(part, asked, holds)
+    elif isinstance(node, ast.BoolOp):  # of which one part decides
+        deciding = (part for part in node.values if _in_example(part, asked) == holds)
+        yield from _stated(next(deciding), asked, holds)
     elif isinstance(node, ast.Compare) and (holds or len(node.ops) == 1):
         if holds and (order := _as_order(node)) is not None:
             node = order
@@ -287,7 +320,11 @@ def _stated(node: ast.expr, asked: _Asked, holds: bool) -> Iterator[str]:
                 raise _refusal(asked, f"{ast.unparse(node)} cannot be stated to JAX")
             yield from _compared(kind, one, other, asked)
     else:
-        raise _refusal(asked, "JAX takes comparisons alone, which all hold")
+        raise _refusal(asked, f"{ast.unparse(node)} cannot be stated to JAX")
+
+
+def _in_example(node: ast.expr, asked: _Asked) -> bool:
+    return bool(evaluated(ast.unparse(node), asked.example))
 
 
 def _as_order(node: ast.Compare) -> ast.Compare | None:
@@ -328,12 +365,19 @@ def _compared(kind: type[ast.cmpop] | None, one: Any, other: Any, asked: _Asked)
         yield f"{one + 1 if kind is ast.Lt else one} <= {other}"
     elif kind is ast.Eq:
         yield from _equal(one, other)
-    elif _is_known(lambda: one >= other):
+    elif _is_known(lambda: one >= other) or _is_more_than_one(one, other, asked):
         yield f"{one} >= {other + 1}"
     elif _is_known(lambda: one <= other):
         yield f"{one + 1} <= {other}"
     else:
         raise _refusal(asked, f"{one} != {other} cannot be stated to JAX")
+
+
+def _is_more_than_one(one: Any, other: Any, asked: _Asked) -> bool:
+    """Whether what is asked is whether a number is not 0 or 1, and in the example it is more."""
+    if isinstance(one, int) or other not in (0, 1):
+        return False
+    return bool(evaluated(_as_python(str(one)), asked.example) > other)
 
 
 def _equal(one: Any, other: Any) -> Iterator[str]:

@@ -264,7 +264,7 @@ class Images(nn.Module):
         super().__init__()
         self.features = nn.Sequential(
             nn.Conv2d(3, 6, 3, 2, 1), nn.BatchNorm2d(6), nn.ReLU(), nn.MaxPool2d(3, 2, 1),
-            nn.Conv2d(6, 6, 3, groups=2),
+            nn.Conv2d(6, 6, 1, 2), nn.Conv2d(6, 6, 3, groups=2),
         )  # fmt: skip
         self.pool, self.head = nn.AdaptiveAvgPool2d(1), nn.Linear(6, 2)
 
@@ -275,11 +275,62 @@ class Images(nn.Module):
 def test_images_of_any_size(tmp_path: Path) -> None:
     torch.manual_seed(0)
     path = tmp_path / "net.stablehlo"
-    others = [(torch.randn(1, 3, 16, 40),), (torch.randn(3, 3, 33, 21),)]
+    others = [(torch.randn(1, 3, 24, 40),), (torch.randn(3, 3, 33, 21),)]
     dynamic = {"images": "(b, _, h, w)"}
     stated = at_sizes(Images(), (torch.randn(2, 3, 32, 32),), path, others, dynamic=dynamic)
     assert stated  # the last convolution's window has to fit
     refused_sizes(path, (1, 3, 4, 32))
+
+
+class Hourglass(nn.Module):
+    """Down and up again, which fits where the sizes are even."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down, self.up = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(7, 3, 3, padding=1)
+        self.places = nn.Parameter(torch.randn(1, 3, 4, 4))
+
+    def forward(self, x: Any) -> Any:
+        x = x + nn.functional.interpolate(self.places, x.shape[-2:], mode="bicubic")
+        small = nn.functional.max_pool2d(self.down(x), 2)
+        large = nn.functional.interpolate(small, scale_factor=2, mode="bilinear")
+        return self.up(torch.cat([x, large], 1))
+
+
+def test_sizes_that_are_multiples(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    path = tmp_path / "net.stablehlo"
+    example, others = (torch.randn(2, 3, 8, 16),), [(torch.randn(1, 3, 20, 10),)]
+    at_sizes(Hourglass(), example, path, others, dynamic={"x": "(b, _, 2*h, 2*w)"})
+    refused = r"Division had remainder 1|refining shapes"
+    with pytest.raises(ValueError, match=refused):
+        deserialize(bytearray(path.read_bytes())).call(jnp.zeros((1, 3, 7, 8)))
+    with pytest.raises(TypeError, match="Cannot concatenate") as told:
+        at_sizes(Hourglass(), example, path, [], dynamic={"x": "(b, _, h, w)"})
+    assert "best written so, as in (b, _, 8*h, 8*w)" in " ".join(told.value.__notes__)
+    # What is asked of a multiple is stated of its symbol.
+    stated = at_sizes(
+        AsIs(lambda x: x.shape[1] <= 12), (torch.randn(2, 8),), path, [(torch.randn(1, 12),)],
+        dynamic={"x": "(b, 4*s)"},
+    )  # fmt: skip
+    assert stated == ["4*s <= 12"]
+    with pytest.raises(ValueError, match=r"3\*s is 8 in the example for no s"):
+        at_sizes(Either(), (torch.randn(2, 8),), path, [], dynamic={"x": "(b, 3*s)"})
+
+
+class Either(nn.Module):
+    def forward(self, x: Any) -> Any:
+        if x.shape[1] <= 8 or x.shape[0] == 3:
+            return x * 2
+        return x + x.shape[0] * x.shape[1]
+
+
+def test_of_several_reasons_the_examples_is_stated(tmp_path: Path) -> None:
+    path = tmp_path / "net.stablehlo"
+    stated = at_sizes(
+        Either(), (torch.randn(2, 5),), path, [(torch.randn(4, 8),)], dynamic={"x": "(b, s)"}
+    )
+    assert stated == ["s <= 8"]
 
 
 class AsIs(nn.Module):
