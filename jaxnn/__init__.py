@@ -9,7 +9,9 @@ from . import sparse as sparse
 from . import utils as utils
 from ._config import check_indices as check_indices
 from ._config import forward_mode as forward_mode
+from .interop import Call as Call
 from .interop import LoadReport as LoadReport
+from .interop import call as call
 from .interop import from_torch as from_torch
 from .interop import load_state_dict as load_state_dict
 from .interop import state_dict as state_dict

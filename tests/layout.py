@@ -20,7 +20,7 @@ INTEROP = {
         "rename", "state_dict",
     ),
     "what ports are built on": ("aten", "ported"),
-    "what users call": ("export", "from_torch", "verify"),
+    "what users call": ("call", "export", "from_torch", "verify"),
 }  # fmt: skip
 
 

@@ -7,12 +7,14 @@ The files stand on floors; each imports from its own and from those below alone:
 2. `importer`: a PyTorch model becomes a tree of NNX modules.
 3. `proof`: the original and the import are run side by side. `aten` and `ported` are what the
    source of a port stands on.
-4. `from_torch`, `verify` and `export`: what users call.
+4. `from_torch`, `verify` and `export`: what users call; `call` is how they say with what.
 5. `porting`: a PyTorch model becomes a Python file.
 """
 
 from . import aten as aten
 from . import ported as ported
+from .call import Call as Call
+from .call import call as call
 from .checkpoint import to_torch as to_torch
 from .export import export as export
 from .from_torch import from_torch as from_torch
@@ -24,6 +26,7 @@ from .porting.parity import PortError as PortError
 from .porting.parity import check_port as check_port
 from .porting.parity import load_port as load_port
 from .porting.port import port as port
+from .programs import programs as programs
 from .proof.evidence import Evidence as Evidence
 from .proof.evidence import ImportDeparts as ImportDeparts
 from .proof.evidence import evidence as evidence

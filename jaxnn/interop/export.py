@@ -208,7 +208,7 @@ def export_command(
     if not args and not kwargs:
         raise ValueError(f"{options.factory} returns no example arguments, which have the shapes")
     dynamic = not options.fixed_batch
-    imported = from_torch(model.eval(), args, kwargs, dynamic_batch=dynamic)
+    imported = from_torch(model.eval(), args, kwargs)
     exported = export(
         imported, args, options.out, kwargs, weights=options.weights,
         platforms=options.platform or PLATFORMS, dynamic_batch=dynamic,

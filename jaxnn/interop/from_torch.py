@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 from flax import nnx
 
+from .call import Call
 from .checkpoint import as_tensor
+from .importer.free_sizes import CallOfTorch, Dynamic
 from .importer.importation import import_model
+from .importer.imported import Imported
 from .proof.comparing import Check, check_import
+from .recapturing import Recapturing
 
 if TYPE_CHECKING:
     import torch
@@ -20,12 +24,15 @@ if TYPE_CHECKING:
 
 def from_torch(
     module: torch.nn.Module,
-    example_args: Any,
+    example_args: Any = None,
     example_kwargs: Mapping[str, Any] | None = None,
     *,
+    examples: Sequence[Call] = (),
     rngs: nnx.Rngs | None = None,
-    dynamic_batch: bool = True,
+    dynamic: Dynamic = "auto",
+    recapture: bool = False,
     check: Check = True,
+    **removed: Any,
 ) -> nnx.Module:
     """Return a PyTorch model as a Flax NNX module.
 
@@ -33,19 +40,31 @@ def from_torch(
     of torch.nn become those of jaxnn; the code between them is captured by torch.export, in
     training and in evaluation mode, and runs as JAX operations. The result runs without torch.
 
+    A capture holds for calls of the example's structure, with its constants (flags, None), and for
+    the sizes under which the model does the same: its conditions. What a call is for is decided
+    while it is traced. `jaxnn.interop.programs(net)` lists what there is.
+
     Args:
         module: the model. It is not changed.
-        example_args: the positional arguments of a call, as a tuple, or one tensor. Their shapes
-            and dtypes are those that the result takes. The model is run on them.
+        example_args: the positional arguments of a call, as a tuple, or one tensor. The model is
+            run on them.
         example_kwargs: the keyword arguments of that call.
+        examples: calls of several kinds, by `jaxnn.call`, in place of `example_args`: with a cache
+            and without, with a flag and without. All share the parameters.
         rngs: where dropout and other random parts fork their streams from. Without it, a call that
             draws random numbers needs `rngs` itself.
-        dynamic_batch: whether the leading dimension of every argument may differ from that of the
-            example, where the model allows it.
+        dynamic: which sizes may differ from those of the examples. "auto": all for which the model
+            allows it; "batch": the leading ones; False: none; or names of dimensions by argument,
+            as `{"input_ids": {1: "length"}}`: these alone, each refused if the model fixes it, and
+            those of one name are one size. An argument that holds several arrays is named with
+            their places, as in `"batch['image']"` or `"features[0]"`.
+        recapture: whether a call that no program fits captures the original once more. The result
+            keeps the original for that, but a pickle of it does not.
         check: whether the import proves itself before it is returned: outputs, gradients and
             buffers are compared with the original's, in both modes, on the example and on another
             input. "report" warns where True raises. `jaxnn.interop.evidence(net)` says what was
             compared.
+        **removed: none; for an error that says what `dynamic_batch` is called now.
 
     Returns:
         A module that is called like the original, in the original's mode. A layer of torch.nn
@@ -70,15 +89,78 @@ def from_torch(
         >>> import jax.numpy as jnp
         >>> import jaxnn
         >>> import torch
-        >>> net = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.ReLU()).eval()
-        >>> imported = jaxnn.from_torch(net, torch.ones(1, 3))
-        >>> imported(jnp.ones((5, 3))).shape
-        (5, 2)
+        >>> net = torch.nn.Sequential(torch.nn.Conv1d(3, 2, 5), torch.nn.ReLU()).eval()
+        >>> imported = jaxnn.from_torch(net, torch.ones(1, 3, 8))
+        >>> imported(jnp.ones((5, 3, 20))).shape
+        (5, 2, 16)
     """
+    _refuse_removed(removed)
     check_module(module, "jaxnn.from_torch")
-    args, kwargs = example_of(module, example_args, example_kwargs)
-    net, _ = import_model(module, args, kwargs, rngs, dynamic_batch)
-    return check_import(net, module, args, kwargs, check)
+    calls = calls_of(module, example_args, example_kwargs, examples)
+    made = import_model(module, calls, rngs, dynamic)
+    net = check_import(made, module, check)
+    if recapture and isinstance(net, Imported):
+        vars(net)["_recapturing"] = Recapturing(module, made, dynamic, check)
+    return net
+
+
+def _refuse_removed(given: Mapping[str, Any]) -> None:
+    """Refuse arguments that there are not, or no more.
+
+    Raises:
+        TypeError: if there are any.
+    """
+    if "dynamic_batch" in given:
+        spelling = '"batch"' if given["dynamic_batch"] else "False"
+        raise TypeError(
+            f"jaxnn.from_torch: dynamic_batch={given['dynamic_batch']} is now dynamic={spelling}; "
+            'the default, dynamic="auto", lets every size differ for which the model allows it'
+        )
+    for name in given:
+        raise TypeError(f"jaxnn.from_torch: unknown argument {name!r}")
+
+
+def calls_of(
+    module: torch.nn.Module,
+    example_args: Any,
+    example_kwargs: Mapping[str, Any] | None,
+    examples: Sequence[Call],
+) -> list[CallOfTorch]:
+    """Return the examples of an import as calls of the original.
+
+    Raises:
+        TypeError: if there is none, if both forms are given, or if one does not fit the model.
+    """
+    if not examples:
+        if example_args is None and not example_kwargs:
+            example_args = () if not _takes_arguments(module) else _no_example()
+        return [example_of(module, () if example_args is None else example_args, example_kwargs)]
+    if example_args is not None or example_kwargs:
+        raise TypeError(
+            "jaxnn.from_torch: give one example as `example_args` and `example_kwargs`, or several "
+            "as `examples`, not both"
+        )
+    for example in examples:
+        if not isinstance(example, Call):
+            raise TypeError(
+                "jaxnn.from_torch: `examples` takes calls, each made by jaxnn.call(...); got "
+                f"{type(example).__name__}"
+            )
+    return [example_of(module, tuple(call.args), call.kwargs) for call in examples]
+
+
+def _takes_arguments(module: torch.nn.Module) -> bool:
+    parameters = inspect.signature(module.forward).parameters.values()
+    return any(
+        p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters
+    )
+
+
+def _no_example() -> Any:
+    raise TypeError(
+        "jaxnn.from_torch: give an example of a call: its positional arguments as `example_args`, "
+        "its named ones as `example_kwargs`, or several calls as `examples`"
+    )
 
 
 def example_of(

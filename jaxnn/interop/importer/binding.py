@@ -5,11 +5,31 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
-from .guards import Guard
+from .guards import Guard, briefly
 from .program import Body, Opaque, Structure, Value, leaves
 from .record import Record
+
+_REMEDY = (
+    "give from_torch such a call too (examples=), or let it capture what is new (recapture=True)"
+)
+
+
+class Misfit(ValueError):
+    """A call that a program is not for.
+
+    Attributes:
+        stage: how far it got: the greater, the nearer it is.
+    """
+
+    def __init__(self, text: str, stage: int) -> None:
+        super().__init__(text)
+        self.stage = stage
+
+    def __reduce__(self) -> Any:
+        return type(self), (str(self), self.stage)
 
 
 def bind(
@@ -61,9 +81,11 @@ def check_sizes(
     """
     for array, shape in shapes:
         if wrong := misfit(values[array].shape, shape, "imported"):
-            raise ValueError(
-                f"{name}: {array} {wrong}; import it again with an example of that shape"
-            )
+            pairs = enumerate(zip(values[array].shape, shape, strict=False))
+            asked = [f"{array}.shape[{d}] == {n}" for d, (size, n) in pairs if size != n]
+            line = next((guard.line for guard in guards if guard.text in asked), "")
+            told = f", which it asks for at {line}" if line else ""
+            raise Misfit(f"{name}: {array} {wrong}{told}; {_REMEDY}", 3)
     for guard in guards:
         if not guard.holds(values):
             sizes = ", ".join(
@@ -71,10 +93,10 @@ def check_sizes(
                 for array, _ in shapes
                 if f"{array}.shape" in guard.text
             )
-            raise ValueError(
-                f"{name}: the model was imported for sizes with {guard.text}, which it asks for at "
-                f"{guard.line or 'no line of its own'}; got {sizes}: import it again with an "
-                "example of these sizes"
+            raise Misfit(
+                f"{name}: the model was imported for sizes with {briefly(guard)}, which it asks "
+                f"for at {guard.line or 'no line of its own'}; got {sizes}: {_REMEDY}",
+                4,
             )
 
 
@@ -99,13 +121,15 @@ def match(structure: Any, given: Any, values: dict[str, Any], where: str) -> Non
     """
     if isinstance(structure, Value):
         if given is None or isinstance(given, (str, dict, list, tuple)):
-            raise ValueError(f"{where} must be an array, got {type(given).__name__}")
-        values[structure.name] = given if isinstance(given, int) else jnp.asarray(given)
+            raise Misfit(f"{where} must be an array, got {type(given).__name__}", 1)
+        is_known = isinstance(given, (int, jax.Array, jax.ShapeDtypeStruct))
+        values[structure.name] = given if is_known else jnp.asarray(given)
     elif isinstance(structure, Opaque):
         if given != structure:
-            raise ValueError(
+            raise Misfit(
                 f"{where} was a {structure.name} at the import, which the call changes or takes "
-                "arrays from; only the module around it can give that: call the model as a whole"
+                "arrays from; only the module around it can give that: call the model as a whole",
+                1,
             )
     elif isinstance(structure, Structure):
         for name, item in structure.fields:
@@ -113,16 +137,18 @@ def match(structure: Any, given: Any, values: dict[str, Any], where: str) -> Non
     elif isinstance(structure, (tuple, list)):
         items = list(given.values()) if isinstance(given, Record) else given
         if not isinstance(items, (tuple, list)) or len(items) != len(structure):
-            raise ValueError(
+            raise Misfit(
                 f"{where} was a {type(structure).__name__} of {len(structure)} at the import, got "
-                f"{_briefly(given)}"
+                f"{_briefly(given)}",
+                1,
             )
         for index, (item, value) in enumerate(zip(structure, items, strict=True)):
             match(item, value, values, f"{where}[{index}]")
     elif not _same(structure, given):
-        raise ValueError(
+        raise Misfit(
             f"{where} was {structure!r} at the import, which is part of the program; got "
-            f"{_briefly(given)}: import the model again for that"
+            f"{_briefly(given)}: {_REMEDY}",
+            2,
         )
 
 
@@ -131,7 +157,7 @@ def _member(given: Any, name: Any, where: str) -> Any:
         return given[name]
     if isinstance(name, str) and hasattr(given, name):
         return getattr(given, name)
-    raise ValueError(f"{where} has no {name!r}; got {_briefly(given)}")
+    raise Misfit(f"{where} has no {name!r}; got {_briefly(given)}", 1)
 
 
 def _same(structure: Any, given: Any) -> bool:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from .budget import within_budget
 from .decisions import Decisions, as_decided, undecided
 from .functionalising import functional, switches_as_marks
 from .gradients import CustomGradient, Recorder, Refused, marked_gradients
-from .guards import Origin, guards_of, noted_origins
+from .guards import Guard, Origin, fixed_size, guards_of, noted_origins
 from .marks import RecordedCall, call_of_the_model, library_of_marks, traced
+from .modes_read import noted_modes
 from .quirks import (
     einsum_in_order,
     gradient_marks,
@@ -46,6 +48,8 @@ class Captured:
         gradients: its Functions and hooks, by key.
         modes: whether each layer that is not looked into was called in training mode.
         notes: what the importer has to warn of.
+        equalities: the sizes that the user has said to be equal.
+        asks_mode: whether anything in the forward pass asks for the mode, or sets it.
     """
 
     program: torch.export.ExportedProgram
@@ -54,6 +58,18 @@ class Captured:
     gradients: list[CustomGradient] = field(default_factory=list)
     modes: dict[str, bool] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    equalities: tuple[Guard, ...] = ()
+    asks_mode: bool = True
+
+    def shapes(self) -> list[tuple[int | None, ...]]:
+        """Return the shape of each tensor of the call, None for a size that may differ."""
+        named = {node.name: node for node in self.program.graph_module.graph.nodes}
+        given = [named[str(name)].meta["val"] for name in self.program.graph_signature.user_inputs]
+        return [tuple(map(fixed_size, value.shape)) for value in given]
+
+    def guards(self) -> list[Guard]:
+        """Return the conditions on sizes, over `flat[i].shape[dim]`."""
+        return [*guards_of(self.program, self.origins), *self.equalities]
 
 
 def capture(
@@ -61,7 +77,7 @@ def capture(
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any],
     is_layer: Callable[[torch.nn.Module], bool],
-    dynamic_batch: bool,
+    free: Sequence[frozenset[int]],
     decisions: Decisions | None = None,
     size_one: bool = True,
 ) -> Captured:
@@ -72,7 +88,7 @@ def capture(
         args: the positional arguments of the example.
         kwargs: its keyword arguments.
         is_layer: whether a module is a layer that is not looked into.
-        dynamic_batch: whether leading dimensions may differ.
+        free: of each tensor of the example, the dimensions that may differ.
         decisions: how branches on values are taken; without them such a branch is refused.
         size_one: whether a dimension that may differ may be 1 (or 0), with the conditions that the
             model has on that; else the exporter takes for granted that it is more.
@@ -108,10 +124,11 @@ def capture(
             return tuple(found)
 
     shapes: Any = None
-    if dynamic_batch:
+    if any(free):
         auto = torch.export.Dim.AUTO
-        shapes = (tuple({0: auto} if tensor.ndim else {} for tensor in tensors),)
+        shapes = (tuple(dict.fromkeys(sorted(dims), auto) for dims in free),)
     origins: dict[str, Origin] = {}
+    asked: list[str] = []
     library_of_marks()
     operators = torch.ops.jaxnn_import
     recorder = Recorder(operators.mark, operators.stand_in, operators.alias)
@@ -119,22 +136,24 @@ def capture(
         for context in (
             left_as_it_was(model), traced(model, is_layer, records), gradient_marks(),
             masks_as_they_are(), einsum_in_order(), sizes_as_numbers(), quietly(),
-            noted_origins(origins), marked_gradients(recorder),
-            oblivious(size_one and dynamic_batch), switches_as_marks(),
+            noted_origins(origins), marked_gradients(recorder), noted_modes(asked),
+            oblivious(size_one and any(free)), within_budget(), switches_as_marks(),
         ):  # fmt: skip
             stack.enter_context(context)
         stack.enter_context(undecided() if decisions is None else as_decided(decisions))
         exported = torch.export.export(Flat(), tuple(tensors), dynamic_shapes=shapes, strict=False)
         exported = functional(exported)
     modes = dict(library_of_marks().modes)
-    return Captured(exported, records, origins, recorder.records, modes, recorder.notes)
+    return Captured(
+        exported, records, origins, recorder.records, modes, recorder.notes,
+        asks_mode=bool(asked or decisions),
+    )  # fmt: skip
 
 
 def is_valid_for(captured: Captured, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
     """Whether a program's conditions hold for a call with these arguments."""
     arrays = {f"flat[{i}]": tensor for i, tensor in enumerate(described_call(args, kwargs)[2])}
-    guards = guards_of(captured.program, captured.origins)
-    return all(guard.holds(arrays) for guard in guards)
+    return all(guard.holds(arrays) for guard in captured.guards())
 
 
 @contextmanager

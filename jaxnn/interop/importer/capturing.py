@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import jax
 
+from .budget import OverBudget
 from .capture import Captured, capture, is_valid_for
 from .decisions import Decisions, decide
+from .free_sizes import CallOfTorch, Dynamic, FreeSizes, Way, beyond_one, with_batch_of_one
 from .functionalising import is_composite
 from .gradients import Refused
 from .layers import layer_name
 from .lowering.lower import Lowered, UnsupportedOperators, lower
 from .lowering.nodes import operator_name
+from .lowering.placeholders import LITERAL_SIZE
+from .modes_read import train_alone_sets_modes
 from .naming import all_names
 from .operators import OPERATORS
 from .probing import probe, steady_seeds
-from .program import Program
 from .structures import NotDescribable
 from .training_modes import modes_put_back, own_modes, set_mode, with_switched
 from .tree import ModelPrograms
@@ -34,32 +38,39 @@ class Capturing:
 
     Args:
         model: the original, which is left as it was.
-        args: the positional arguments of the example, tensors or what is made of them.
-        kwargs: those by name.
-        dynamic_batch: whether leading dimensions may differ, where the model allows it.
+        examples: the positional and keyword arguments of calls, one of each kind.
+        dynamic: which sizes may differ, where the model allows it; see `from_torch`.
+        found: the programs that are known of it, to which those of the examples come.
 
     Attributes:
         notes: what the user is to be warned of.
+        beside: calls of other sizes that needed a program of their own, too.
     """
 
     def __init__(
         self,
         model: torch.nn.Module,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        dynamic_batch: bool,
+        examples: Sequence[CallOfTorch],
+        dynamic: Dynamic,
+        found: ModelPrograms | None = None,
     ) -> None:
-        self.model, self.args, self.kwargs = model, args, kwargs
-        self.dynamic_batch = dynamic_batch
+        self.model, self.examples = model, examples
+        self.sizes = [FreeSizes.of(dynamic, model, *call) for call in examples]
         self.name = type(model).__name__
         self.paths = all_names(model)
         self.notes: list[str] = []
-        self._found = ModelPrograms()
+        self.beside: list[CallOfTorch] = []
+        self._found = ModelPrograms() if found is None else found
+        # A net that is made already takes no further arrays.
+        self._largest_literal = LITERAL_SIZE if found is None else sys.maxsize
         # Equal programs, of both modes or of blocks that repeat, are one object.
-        self._known: dict[str, Program] = {}
+        self._known = {repr(program.body): program for program in self._found.each()}
         # By mode, whether each layer is in training mode: as `train` leaves it, and when called.
         self._set_to: dict[bool, dict[str, bool]] = {}
         self._called_in: dict[bool, dict[str, bool]] = {}
+        # By example, what was captured in evaluation mode and holds for training as well.
+        self._of_both: dict[int, list[tuple[Captured, Lowered]]] = {}
+        self._is_plain = train_alone_sets_modes(model)
 
     def run(self) -> ModelPrograms:
         """Return the programs of the model's modules.
@@ -71,18 +82,29 @@ class Capturing:
         """
         failures: dict[bool, Exception] = {}
         with modes_put_back(self.model):
-            for training in (False, True):
+            for training in MODES:
                 self._set_to[training] = set_mode(self.model, training)
-                try:
-                    self._capture_mode(training)
-                except UnsupportedOperators:
-                    raise
-                except Exception as error:
-                    failures[training] = error
-                    self._found.programs[training] = reason_of(error)
+                for number, example in enumerate(self.examples):
+                    try:
+                        self._capture_call(training, number, example)
+                    except UnsupportedOperators:
+                        raise
+                    except Exception as error:
+                        failures.setdefault(training, error)
+                        self._failed(training, number, error)
         self._refuse(failures)
         self._found.own_modes = with_switched(own_modes(self.model), self._set_to, self._called_in)
         return self._found
+
+    def _failed(self, training: bool, number: int, error: Exception) -> None:
+        """Note that an example has no program in a mode, unless none has."""
+        if isinstance(self._found.programs.get(training), dict):
+            self.notes.append(
+                f"{self.name} has no program in {MODES[training]} mode for example {number + 1}: "
+                f"{reason_of(error)}"
+            )
+        else:
+            self._found.programs[training] = reason_of(error)
 
     def _refuse(self, failures: dict[bool, Exception]) -> None:
         """Raise what keeps the model from being imported in the mode it is in, or in both."""
@@ -97,39 +119,52 @@ class Capturing:
                 f"jaxnn.from_torch: torch.export cannot capture {self.name}: {reason_of(first)}"
             ) from first
 
-    def _capture_mode(self, training: bool) -> None:
-        """Keep the programs of the mode that the model is in."""
+    def _capture_call(self, training: bool, number: int, example: CallOfTorch) -> None:
+        """Keep the programs of a call, in the mode that the model is in."""
         has_wide_integers = bool(jax.config.read("jax_enable_x64"))
-        found = probe(self.model, (self.args, self.kwargs), has_wide_integers)
+        found = probe(self.model, example, has_wide_integers)
         self.notes += [f"{self.name}: {note}" for note in found]
-        captured = self._captured()
-        self.notes += [f"{self.name}: {note}" for note in captured.notes]
-        self._called_in[training] = captured.modes
-        self._keep(training, lower(captured, self.paths, OPERATORS))
-
-    def _keep(self, training: bool, lowered: Lowered) -> None:
-        self._found.constants |= lowered.constants
-        self._found.sizes |= lowered.sizes
-        self._found.programs[training] = {
-            path: tuple(self._known.setdefault(repr(body), Program(body)) for body in bodies)
-            for path, bodies in lowered.bodies.items()
-        }
+        if self._found.fit(self.name, training, example):
+            return
+        lowered = self._of_both.pop(number, None)
+        if lowered is None:
+            lowered = [
+                (captured, lower(captured, self.paths, OPERATORS, self._largest_literal))
+                for captured in self._captured(example, self.sizes[number])
+            ]
+            if self._is_plain and not any(captured.asks_mode for captured, _ in lowered):
+                self._of_both[number] = lowered
+            modes = [captured.modes for captured, _ in lowered]
+        else:
+            modes = [dict.fromkeys(captured.modes, training) for captured, _ in lowered]
+        called = self._called_in.setdefault(training, {})
+        for (captured, programs), found_in in zip(lowered, modes, strict=True):
+            self.notes += [f"{self.name}: {note}" for note in captured.notes]
+            for layer, mode in found_in.items():
+                if called.setdefault(layer, mode) != mode:
+                    raise Refused(
+                        f"{layer} is called in training and in evaluation mode, by calls of two "
+                        "kinds; use two modules that share their parameters"
+                    )
+            self._found.add(training, programs, self.paths, self._known)
 
     # --- the ways to capture ---------------------------------------------------------------------
 
-    def _captured(self) -> Captured:
+    def _captured(self, example: CallOfTorch, sizes: FreeSizes) -> list[Captured]:
         try:
-            return self._with_free_batch()
+            return self._with_free_sizes(example, sizes)
         except Exception as error:
             if "data-dependent" not in str(error):
                 raise
-            return self._as_decided(error)
+            return self._as_decided(example, sizes, error)
 
-    def _as_decided(self, reason: Exception) -> Captured:
+    def _as_decided(
+        self, example: CallOfTorch, sizes: FreeSizes, reason: Exception
+    ) -> list[Captured]:
         """Capture a model that branches on values: it goes the way of the example, and says so."""
         try:
-            decisions = decide(self.model, self.args, self.kwargs)
-            captured = self._with_free_batch(decisions)
+            decisions = decide(self.model, *example)
+            captured = self._with_free_sizes(example, sizes, decisions)
         except Refused:
             raise
         except Exception:
@@ -141,57 +176,64 @@ class Capturing:
         )
         return captured
 
-    def _with_free_batch(self, decisions: Decisions | None = None) -> Captured:
-        """Capture with a batch that may differ, where the model allows it."""
-        if self.dynamic_batch:
-            # A batch of one would be fixed where a kernel treats it apart, so two come first.
-            example, doubled = (self.args, self.kwargs), self._doubled()
-            ways = [(doubled, True), (example, True), (doubled, False)]
-            for (args, kwargs), size_one in ways[doubled[0] is self.args :]:
-                try:
-                    captured = self._export(args, kwargs, True, decisions, size_one)
-                except (NotDescribable, Refused, MemoryError):
-                    raise
-                except Exception:
-                    continue
-                if is_valid_for(captured, *example):
-                    return captured
-        return self._export(self.args, self.kwargs, False, decisions)
+    def _with_free_sizes(
+        self, example: CallOfTorch, sizes: FreeSizes, decisions: Decisions | None = None
+    ) -> list[Captured]:
+        """Capture in the first way that can be, in which the most may differ.
 
-    def _export(
-        self,
-        args: tuple[Any, ...],
-        kwargs: Mapping[str, Any],
-        dynamic: bool,
-        decisions: Decisions | None,
-        size_one: bool = False,
-    ) -> Captured:
+        A batch of one may need a program of its own, which comes beside that of others.
+        """
+        *ways, last = sizes.ways(*example)
+        beside: list[Captured] = []
+        for way in ways:
+            if beside and way.call != example:
+                continue
+            try:
+                captured = self._export(way, sizes, decisions)
+            except (NotDescribable, Refused, MemoryError):
+                raise
+            except OverBudget as over:
+                self.notes.append(f"{self.name}: {over}")
+                continue
+            except Exception:
+                continue
+            if is_valid_for(captured, *example):
+                sizes.check(captured.shapes(), captured.guards())
+                return [captured, *(beside or self._of_one(captured, example, way, sizes))]
+            if is_valid_for(captured, *way.call):
+                beside = [captured]
+                self.beside.append(way.call)
+        captured = self._export(last, sizes, decisions)
+        sizes.check(captured.shapes(), captured.guards())
+        return [captured, *beside]
+
+    def _of_one(
+        self, captured: Captured, example: CallOfTorch, way: Way, sizes: FreeSizes
+    ) -> list[Captured]:
+        """Capture a batch of one, where the program of more excludes that."""
+        smaller = with_batch_of_one(example, way.free)
+        if smaller is None or is_valid_for(captured, *smaller):
+            return []
+        try:
+            found = self._export(Way(*smaller, beyond_one(smaller)), sizes, None)
+        except Exception:  # that the model takes no batch of one is met at such a call
+            return []
+        if not is_valid_for(found, *smaller):
+            return []
+        self.beside.append(smaller)
+        return [found]
+
+    def _export(self, way: Way, sizes: FreeSizes, decisions: Decisions | None) -> Captured:
         def is_layer(module: torch.nn.Module) -> bool:
             return layer_name(module) is not None
 
         with warnings.catch_warnings(), steady_seeds():
             warnings.simplefilter("ignore")
-            return _decomposed(
-                capture(self.model, args, kwargs, is_layer, dynamic, decisions, size_one)
+            captured = _decomposed(
+                capture(self.model, *way.call, is_layer, way.free, decisions, way.size_one)
             )
-
-    def _doubled(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Return the example with a batch of two for one of one, which the exporter would fix."""
-        import torch
-
-        tensors = [v for v in (*self.args, *self.kwargs.values()) if isinstance(v, torch.Tensor)]
-        one = all(t.shape[0] == 1 for t in tensors if t.ndim) and any(t.ndim for t in tensors)
-        if not one:
-            return self.args, self.kwargs
-
-        def double(value: Any) -> Any:
-            is_batch = isinstance(value, torch.Tensor) and value.ndim
-            return torch.cat([value, value]) if is_batch else value
-
-        return (
-            tuple(double(v) for v in self.args),
-            {n: double(v) for n, v in self.kwargs.items()},
-        )
+        captured.equalities = tuple(sizes.equalities())
+        return captured
 
 
 def _decomposed(captured: Captured) -> Captured:

@@ -204,7 +204,7 @@ def _is_asked() -> bool:
     while frame is not None and frame.f_code.co_filename.endswith("/torch/__init__.py"):
         frame = frame.f_back
     file = "/torch/" if frame is None else frame.f_code.co_filename
-    return "/torch/" not in file or "/torch/nn/" in file
+    return is_the_models(file) or "/torch/nn/" in file
 
 
 _NOT_THE_MODELS = (
@@ -218,14 +218,11 @@ _NOT_THE_MODELS = (
 )
 
 
-# What a kernel asks of a size to choose its own way; what it computes is the same.
-_KERNELS_CHOICE = re.compile(r"flat\[\d+\]\.shape\[\d+\] (!= [01]|> [01]|>= [12])")
-
-
 def guards_of(program: torch.export.ExportedProgram, origins: Mapping[str, Origin]) -> list[Guard]:
     """Return the conditions that a program was captured under, over `flat[i].shape[dim]`.
 
-    Those that follow from the equality of two sizes are left out.
+    Those that follow from others are left out, and what a kernel asks of sizes of 0 and 1 to choose
+    its own way: what it computes is the same.
     """
     from torch.fx.experimental.symbolic_shapes import ShapeGuardPythonPrinter
 
@@ -236,15 +233,122 @@ def guards_of(program: torch.export.ExportedProgram, origins: Mapping[str, Origi
     printer = ShapeGuardPythonPrinter(sources, lambda source: source.name, sources)
     found: dict[str, Guard] = {}
     for guard in environment.guards:
-        if guard.expr.free_symbols <= set(sources):
-            text = _SIZE.sub(r"flat[\1].shape[\2]", printer.doprint(guard.expr))
-            origin = origins.get(str(guard.expr), Origin())
-            is_choice = not origin.is_asked and _KERNELS_CHOICE.fullmatch(text)
-            # Strides and parameters do not change.
-            if "L[" not in text and not is_choice:
-                found.setdefault(text, Guard(text, origin.line))
-    found |= {guard.text: guard for guard in _bounds(environment, printer)}
+        if not guard.expr.free_symbols <= set(sources):
+            continue
+        origin = origins.get(str(guard.expr), Origin())
+        known = _simplified(guard.expr, environment)
+        if not known.free_symbols:
+            known = guard.expr  # said of a size that is fixed, for the line
+            if not known.is_Equality or len(known.free_symbols) > 1:
+                continue
+        elif _holds_from(0 if origin.is_asked else 2, known, environment):
+            continue
+        text = _SIZE.sub(r"flat[\1].shape[\2]", printer.doprint(known))
+        if "L[" not in text:  # strides and parameters do not change
+            found.setdefault(text, Guard(text, origin.line))
+    for bound in _bounds(environment):
+        below = {bound.size: bound.least - 1}
+        if not any(_excludes(guard, below) for guard in found.values()):
+            found[bound.text] = Guard(bound.text)
     return _without_consequences(list(found.values()))
+
+
+def fixed_size(size: Any) -> int | None:
+    """Return the number that a size is fixed to, None for what may differ."""
+    import torch
+
+    if isinstance(size, torch.SymInt):
+        expression = size.node.expr
+        return int(expression) if expression.is_Integer else None
+    return size if isinstance(size, int) else None
+
+
+def briefly(guard: Guard, limit: int = 160) -> str:
+    """Return a condition for a message: of a long one the beginning."""
+    return guard.text if len(guard.text) <= limit else f"{guard.text[:limit]} ..."
+
+
+def is_of_fixed(guard: Guard) -> bool:
+    """Whether a condition says of one size that it is a number."""
+    return bool(re.fullmatch(r"[^ ]+\.shape\[\d+\] == \d+", guard.text))
+
+
+def _simplified(condition: Any, environment: Any) -> Any:
+    """Return a condition with the numbers of fixed sizes, and what is known to be least."""
+    import sympy
+
+    numbers = {
+        symbol: found
+        for symbol in condition.free_symbols
+        if (found := environment.replace(symbol)).is_Integer
+    }
+    condition = condition.xreplace(numbers)
+    if (
+        len(condition.free_symbols) == 1
+        and condition.is_Relational
+        and not condition.atoms(sympy.Function)
+    ):
+        return condition
+
+    def chosen(extreme: Any) -> Any:
+        is_least = type(extreme).__name__ == "Min"
+        for one in extreme.args:
+            below = [_range(one - other, 0, environment) for other in extreme.args if other != one]
+            if all(r.upper <= 0 if is_least else r.lower >= 0 for r in below):
+                return one
+        return extreme
+
+    def is_extreme(part: Any) -> bool:
+        return type(part).__name__ in ("Min", "Max")
+
+    try:
+        return condition.replace(is_extreme, chosen)
+    except Exception:  # a function whose bounds are not known
+        return condition
+
+
+def _range(expression: Any, least: int, environment: Any) -> Any:
+    """Return the bounds of an expression, whose sizes are not less than `least`."""
+    from torch.utils._sympy.value_ranges import ValueRanges, bound_sympy, int_oo
+
+    def of(symbol: Any) -> Any:
+        known = environment.var_to_range.get(symbol)
+        if known is None:
+            return ValueRanges(least, int_oo)
+        return ValueRanges(max(least, known.lower), known.upper)
+
+    return bound_sympy(expression, {symbol: of(symbol) for symbol in expression.free_symbols})
+
+
+def _holds_from(least: int, condition: Any, environment: Any) -> bool:
+    """Whether a condition holds for all sizes from a number on that are possible at all.
+
+    What is possible of one size follows from the conditions on it alone, so these do not count for
+    themselves.
+    """
+    import sympy
+    from torch.utils._sympy.value_ranges import ValueRanges, bound_sympy, int_oo
+
+    if isinstance(condition, (sympy.And, sympy.Or)):
+        parts = [_holds_from(least, part, environment) for part in condition.args]
+        return all(parts) if isinstance(condition, sympy.And) else any(parts)
+    kind = type(condition)
+    if kind not in (sympy.Gt, sympy.Ge, sympy.Lt, sympy.Le, sympy.Ne):
+        return False
+    symbols = condition.free_symbols
+    try:
+        difference = condition.lhs - condition.rhs
+        if len(symbols) == 1:
+            found = bound_sympy(difference, dict.fromkeys(symbols, ValueRanges(least, int_oo)))
+        else:
+            found = _range(difference, least, environment)
+    except Exception:  # a function whose bounds are not known
+        return False
+    holds = {
+        sympy.Ne: found.lower > 0 or found.upper < 0, sympy.Gt: found.lower > 0,
+        sympy.Ge: found.lower >= 0, sympy.Lt: found.upper < 0, sympy.Le: found.upper <= 0,
+    }  # fmt: skip
+    return bool(holds[kind])
 
 
 def _shape_environment(program: torch.export.ExportedProgram) -> Any:
@@ -255,15 +359,35 @@ def _shape_environment(program: torch.export.ExportedProgram) -> Any:
     return None
 
 
-def _bounds(environment: Any, printer: Any) -> Iterator[Guard]:
-    """Yield what the exporter takes for granted of each size: that it is neither 0 nor 1."""
+@dataclass(frozen=True)
+class _Bound:
+    """The least that the exporter takes a size to be."""
+
+    size: str
+    least: int
+
+    @property
+    def text(self) -> str:
+        return f"{self.size} >= {self.least}"
+
+
+def _bounds(environment: Any) -> Iterator[_Bound]:
+    """Yield the least that the exporter takes each size to be, where that is more than 1."""
     for symbol, sources in environment.var_to_sources.items():
         bounds = environment.var_to_range.get(symbol)
         name = _SIZE.fullmatch(sources[0].name) if sources else None
-        if name is None or bounds is None:
+        if name is None or bounds is None or environment.replace(symbol).is_Integer:
             continue
         if bounds.lower.is_Integer and bounds.lower > 1:
-            yield Guard(f"flat[{name[1]}].shape[{name[2]}] >= {int(bounds.lower)}")
+            yield _Bound(f"flat[{name[1]}].shape[{name[2]}]", int(bounds.lower))
+
+
+def _excludes(guard: Guard, sizes: Mapping[str, int]) -> bool:
+    """Whether a condition on these sizes alone does not hold."""
+    try:
+        return not evaluated(guard.text, sizes)
+    except NotImplementedError:  # of other sizes
+        return False
 
 
 def _without_consequences(guards: list[Guard]) -> list[Guard]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -14,35 +15,51 @@ from ...modules._module import takes_rngs
 from ..checkpoint import as_numpy_or_shape
 from .abstract import abstract_as_a_whole, as_meta, is_abstract
 from .capturing import MODES, Capturing, reason_of
+from .free_sizes import CallOfTorch, Dynamic
 from .gradients import refuse_hooks_of_gradients
 from .imported import NEEDS_VALUES, Imported, refuse_mode
 from .layers import layer_name
 from .making import make
 from .naming import second_names, sharing_memory
-from .program import rebuild
-from .record import realise
-from .structures import copied_call, describe
+from .structures import call_in_jax, copied_call
 from .tree import ModelPrograms, ModelTree, tree_of
 
 if TYPE_CHECKING:
     import torch
 
 
+@dataclass(frozen=True)
+class Importation:
+    """A model's import.
+
+    Attributes:
+        net: the model as a tree of NNX modules.
+        tree: the tree of the original that it is made from.
+        calls: the examples, and calls of other sizes that have a program of their own.
+        programs: what the model's modules do.
+    """
+
+    net: nnx.Module
+    tree: ModelTree
+    calls: tuple[CallOfTorch, ...]
+    programs: ModelPrograms
+
+
 def import_model(
     model: torch.nn.Module,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
+    examples: Sequence[CallOfTorch],
     rngs: nnx.Rngs | None,
-    dynamic_batch: bool,
-) -> tuple[nnx.Module, ModelTree]:
-    """Return a model as a tree of NNX modules, and the tree of the original that it is made from.
+    dynamic: Dynamic,
+    known: ModelPrograms | None = None,
+) -> Importation:
+    """Return a model as a tree of NNX modules.
 
     Args:
         model: the original, which is left as it was.
-        args: the positional arguments of the example.
-        kwargs: those by name.
+        examples: the positional and keyword arguments of calls, one of each kind.
         rngs: where what draws forks its streams from.
-        dynamic_batch: whether leading dimensions may differ, where the model allows it.
+        dynamic: which sizes may differ, where the model allows it; see `from_torch`.
+        known: the programs that there are already, to which those of the examples come.
 
     Raises:
         NotImplementedError: if it uses unknown operators, or cannot run as a program.
@@ -50,7 +67,7 @@ def import_model(
     """
     refuse_hooks_of_gradients(model)
     if is_abstract(model):
-        args, kwargs = copied_call(args, kwargs, as_meta)
+        examples = [copied_call(*call, as_meta) for call in examples]
     for one, other in sharing_memory(model):
         warnings.warn(
             f"jaxnn.from_torch: {one} and {other} share memory, so that a change of one changes "
@@ -59,10 +76,12 @@ def import_model(
             stacklevel=3,
         )
     programmed = ModelPrograms()
+    calls = tuple(examples)
     if layer_name(model) is None:
-        capturing = Capturing(model, args, kwargs, dynamic_batch)
+        capturing = Capturing(model, examples, dynamic, known)
         with abstract_as_a_whole(model):
             programmed = capturing.run()
+        calls += tuple(capturing.beside)
         for note in dict.fromkeys(capturing.notes):
             warnings.warn(f"jaxnn.from_torch: {note}", stacklevel=3)
     tree = tree_of(model, programmed, second_names(model))
@@ -71,8 +90,9 @@ def import_model(
         if isinstance(net, Imported) and isinstance(programs, str):
             told = f"{type(model).__name__} has no {MODES[training]} mode: {programs}"
             warnings.warn(f"jaxnn.from_torch: {told}", stacklevel=3)
-    _try(net, tree, args, kwargs)
-    return net, tree
+    for call in examples:
+        _try(net, tree, *call)
+    return Importation(net, tree, calls, programmed)
 
 
 def _try(net: Any, tree: ModelTree, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
@@ -99,7 +119,7 @@ def _reason_not_to_run(
         raise_if_not_found=False,
     )  # fmt: skip
     graph, state = nnx.split(view)
-    leaves, structure = jax.tree.flatten(_in_jax(args, kwargs))
+    leaves, structure = jax.tree.flatten(call_in_jax(args, kwargs, _array))
     arrays = [leaf for leaf in leaves if _is_given(leaf)]
 
     def run(state: Any, arrays: list[Any]) -> Any:
@@ -124,16 +144,9 @@ def _reason_not_to_run(
     return None
 
 
-def _in_jax(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    """Return a call of the original as one of the import: arrays for tensors, and records."""
-    tensors: list[Any] = []
-    structure = describe((args, dict(kwargs)), tensors, [])
-
-    def array(value: Any) -> jax.Array | jax.ShapeDtypeStruct:
-        found = as_numpy_or_shape(tensors[int(value.name)].detach())
-        return found if isinstance(found, jax.ShapeDtypeStruct) else jnp.asarray(found)
-
-    return realise(rebuild(structure, array))
+def _array(tensor: torch.Tensor) -> jax.Array | jax.ShapeDtypeStruct:
+    found = as_numpy_or_shape(tensor)
+    return found if isinstance(found, jax.ShapeDtypeStruct) else jnp.asarray(found)
 
 
 def _is_given(leaf: Any) -> bool:

@@ -12,8 +12,9 @@ import numpy as np
 from flax import nnx
 
 from ...modules._module import RandomSource, fork_stream, key_from, keys_for_parts, takes_rngs
-from .binding import bind, check_sizes, match
+from .binding import bind, match
 from .custom_vjp import run_custom
+from .forwards import Forwards
 from .observers import observer
 from .operators import DRAWING, OPERATORS, dtype_of
 from .program import Body, Call, Custom, Operation, Program, Sizes, State, Value, rebuild
@@ -34,22 +35,22 @@ NEEDS_VALUES = (
 class Imported(WithOwnModes):
     """A module imported from PyTorch: its parts under their names, and its forward pass as data.
 
-    It is called like the original, in the mode (`train()`, `eval()`) that it is in. Batches of
-    other sizes need no new import. Other shapes, or other values of arguments that are not arrays,
-    do, and are refused.
+    It is called like the original, in the mode (`train()`, `eval()`) that it is in. Each of its
+    programs holds for calls of one structure, of the sizes that fulfil its conditions; the first
+    that fits is run. `jaxnn.interop.programs` lists them.
 
     Args:
         source: the name of the original class.
-        training: the forward passes in training mode: the first for a call from outside.
+        training: the forward passes in training mode.
         evaluation: those in evaluation mode.
         rngs: where its own stream of random numbers is forked from, if it draws.
         own_modes: the parts that do not follow its mode.
-        sizes: those that it is called with by the model around it.
+        sizes: those that it is called with by the model around it, by program.
         state_version: the version of its state dict, where that is another than 1.
 
     Raises:
-        ValueError: at a call whose arguments differ from those of the import in more than the
-            batch; if the module cannot run in the mode it is in, with the reason.
+        ValueError: at a call that no program fits, with the condition that does not hold; if the
+            module cannot run in the mode it is in, with the reason.
         TypeError: at a call with arguments that the original does not take.
 
     Source: torch.export.
@@ -70,15 +71,13 @@ class Imported(WithOwnModes):
         *,
         rngs: RandomSource | None = None,
         own_modes: OwnModes = (),
-        sizes: Sizes | None = None,
+        sizes: Sequence[Sizes] = (),
         state_version: int = 1,
     ) -> None:
         self._source = source
-        self._training = training
-        self._evaluation = evaluation
+        self._forwards = Forwards(source, training, evaluation, sizes)
         self._tied: tuple[tuple[str, str], ...] = ()
         self._state_keys: tuple[str, ...] = ()
-        self._sizes = Sizes() if sizes is None else sizes
         self.state_version = state_version
         self._stream = nnx.data(fork_stream(source, rngs, "dropout"))
         self.deterministic = False
@@ -86,30 +85,21 @@ class Imported(WithOwnModes):
 
     def __call__(self, *args: Any, rngs: RandomSource | None = None, **kwargs: Any) -> Any:
         """Run the forward pass; what draws takes its keys from `rngs`, where given."""
-        body = self._body(0)
-        if body.captured:
-            raise ValueError(
-                f"{self._source} uses values that only the module around it has "
-                f"({', '.join(body.captured)}), so it runs as a part of that alone"
-            )
-        values: dict[str, Any] = {}
-        bind(self._source, body, args, kwargs, values)
-        check_sizes(self._source, self._sizes.shapes, self._sizes.guards, values)
+        body = self._fitting(args, kwargs)
         # Operands of unlike dtypes meet as they do in the original.
         with tied_in_place(self), jax.numpy_dtype_promotion("standard"):
             return self._run(body, args, kwargs, (), keys_for_parts(rngs))[0]
 
-    def _body(self, variant: int) -> Body:
-        programs = self._evaluation if self.deterministic else self._training
-        if isinstance(programs, str):
-            mode = "evaluation" if self.deterministic else "training"
-            raise ValueError(f"{self._source} cannot run in {mode} mode: {programs}")
-        if not programs:
-            raise ValueError(
-                f"{self._source} is not called by the model it was imported with, so its forward "
-                "pass is not known; import it by itself"
-            )
-        return programs[min(variant, len(programs) - 1)].body
+    def _fitting(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Body:
+        training = not self.deterministic
+        try:
+            return self._forwards.fitting(training, args, kwargs)
+        except (TypeError, ValueError):
+            recapturing = getattr(self, "_recapturing", None)
+            if recapturing is None:
+                raise
+            recapturing.capture(args, kwargs)
+            return self._forwards.fitting(training, args, kwargs)
 
     def _run(
         self,
@@ -175,7 +165,8 @@ class Imported(WithOwnModes):
         kwargs = {name: realise(rebuild(value, read)) for name, value in step.kwargs}
         if isinstance(module, Imported):
             captured = rebuild(step.captured, read)
-            result, extra = module._run(module._body(step.variant), args, kwargs, captured, rngs)
+            body = module._forwards.body(not module.deterministic, step.variant)
+            result, extra = module._run(body, args, kwargs, captured, rngs)
             values.update(zip(step.extra, extra, strict=True))
         else:
             try:
@@ -225,7 +216,12 @@ def _called(
 
 def programs_of(module: Imported, training: bool) -> tuple[Program, ...] | str:
     """Return the forward passes of an imported module in a mode, or why it has none."""
-    return module._training if training else module._evaluation
+    return module._forwards.of(training)
+
+
+def forwards_of(module: Imported) -> Forwards:
+    """Return the forward passes of an imported module."""
+    return module._forwards
 
 
 def source_of(module: Imported) -> str:
@@ -235,13 +231,10 @@ def source_of(module: Imported) -> str:
 
 def change_programs(module: Imported, change: Callable[[Program], Program]) -> None:
     """Let each forward pass of an imported module be what `change` makes of it."""
-
-    def changed(programs: tuple[Program, ...] | str) -> tuple[Program, ...] | str:
-        return programs if isinstance(programs, str) else tuple(map(change, programs))
-
-    module._training, module._evaluation = map(changed, (module._training, module._evaluation))
+    module._forwards = module._forwards.changed(change)
+    vars(module).pop("_recapturing", None)  # what it captured would not be changed
 
 
 def refuse_mode(module: Imported, training: bool, reason: str) -> None:
     """Let an imported module refuse to run in a mode, with the reason."""
-    setattr(module, "_training" if training else "_evaluation", reason)
+    module._forwards.refuse(training, reason)

@@ -162,27 +162,6 @@ class Body:
     guards: tuple[Guard, ...] = ()
 
 
-@dataclass(frozen=True, eq=False)
-class Sizes:
-    """The sizes that the model around a part calls it with: its program holds for no others.
-
-    It is compared by identity, which NNX does at every call.
-
-    Attributes:
-        shapes: as in `Body`.
-        guards: as in `Body`.
-    """
-
-    shapes: tuple[tuple[str, tuple[int | None, ...]], ...] = ()
-    guards: tuple[Guard, ...] = ()
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Sizes:
-        return self
-
-    def __copy__(self) -> Sizes:
-        return self
-
-
 class Program:
     """A body that is compared and hashed by identity, which NNX does at every call."""
 
@@ -195,6 +174,29 @@ class Program:
         return self
 
     def __copy__(self) -> Program:
+        return self
+
+
+@dataclass(frozen=True, eq=False)
+class Sizes:
+    """The sizes that a part is called with by the model around it: a program is for no others.
+
+    It is compared by identity, which NNX does at every call.
+
+    Attributes:
+        program: which program.
+        shapes: as in `Body`.
+        guards: as in `Body`.
+    """
+
+    program: Program | None = None
+    shapes: tuple[tuple[str, tuple[int | None, ...]], ...] = ()
+    guards: tuple[Guard, ...] = ()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Sizes:
+        return self
+
+    def __copy__(self) -> Sizes:
         return self
 
 

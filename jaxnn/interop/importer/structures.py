@@ -10,6 +10,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 from .program import Opaque, Structure, Value, leaves, rebuild
+from .record import realise
 
 
 class NotDescribable(TypeError):
@@ -108,6 +109,25 @@ def copied_call(
     structure, named, tensors, _ = described_call(args, kwargs)
     made = [tensor(item.detach()).clone() for item in tensors]
     return given_call(args, structure, kwargs, named, among(made, ()))
+
+
+def call_in_jax(
+    args: Sequence[Any], kwargs: Mapping[str, Any], array: Callable[[Any], Any]
+) -> tuple[Any, dict[str, Any]]:
+    """Return a call of the original as one of the import, with records in place of objects.
+
+    Args:
+        args: the positional arguments.
+        kwargs: those by name.
+        array: what is made of each tensor.
+    """
+    structure, named, tensors, _ = described_call(args, kwargs)
+
+    def given(value: Value) -> Any:
+        return array(tensors[int(value.name)].detach())
+
+    options = {name: realise(rebuild(item, given)) for name, item in named.items()}
+    return realise(rebuild(structure, given)), options
 
 
 def told_apart(tensors: Sequence[Any]) -> list[Any]:

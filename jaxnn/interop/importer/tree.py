@@ -8,7 +8,7 @@ what is stored under another name, and which forward passes a module has.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -17,10 +17,14 @@ from flax import nnx
 
 from ...modules import Frozen, NonPersistent
 from ..checkpoint import as_numpy_or_shape
+from .forwards import Forwards
+from .free_sizes import CallOfTorch
 from .layers import Layer, layer_of
+from .lowering.lower import Lowered
 from .naming import joined
-from .operators import DRAWING
-from .program import Operation, Program, Sizes, calls_in_turn
+from .operators import DRAWING, dtype_of
+from .program import Call, Operation, Program, Sizes, Step, calls_in_turn
+from .structures import call_in_jax
 from .training_modes import OwnModes, own_modes
 
 if TYPE_CHECKING:
@@ -67,7 +71,7 @@ class Node:
         state: its own parameters and buffers.
         training: its programs in training mode, or why there are none.
         evaluation: those in evaluation mode.
-        sizes: those of its first call, by the model around it.
+        sizes: those that the model around it calls each program with.
         own_modes: the parts that do not follow its mode.
         same: of a second name of a module, the node of its first, unless that is in a layer.
     """
@@ -80,7 +84,7 @@ class Node:
     state: tuple[Variable, ...] = ()
     training: Programs | str = ()
     evaluation: Programs | str = ()
-    sizes: Sizes = field(default_factory=Sizes)
+    sizes: tuple[Sizes, ...] = ()
     own_modes: OwnModes = ()
     same: Node | None = None
 
@@ -111,6 +115,16 @@ class ModelTree:
     root: Node
     tied: Mapping[str, str]
 
+    def kinds(self) -> Iterator[tuple[str, str]]:
+        """Yield the path and the kind of each module."""
+
+        def below(node: Node) -> Iterator[tuple[str, str]]:
+            yield node.path, node.kind
+            for child in node.children.values():
+                yield from below(child)
+
+        return below(self.root)
+
 
 @dataclass
 class ModelPrograms:
@@ -120,19 +134,110 @@ class ModelPrograms:
         programs: by the mode (whether it is training), and by the path of the module, or why there
             are none; empty for a model that is a layer.
         constants: arrays that are too large for the programs, by path.
-        sizes: those of the first call of each module, by path.
+        sizes: those that the programs of each module are called with, by path.
         own_modes: the parts of the model that do not follow its mode.
     """
 
     programs: dict[bool, dict[str, Programs] | str] = field(default_factory=dict)
     constants: dict[str, Any] = field(default_factory=dict)
-    sizes: dict[str, Sizes] = field(default_factory=dict)
+    sizes: dict[str, tuple[Sizes, ...]] = field(default_factory=dict)
     own_modes: OwnModes = ()
+
+    def copy(self) -> ModelPrograms:
+        """Return the same programs, to which others may come."""
+        programs = {
+            mode: of_mode if isinstance(of_mode, str) else dict(of_mode)
+            for mode, of_mode in self.programs.items()
+        }
+        return ModelPrograms(programs, dict(self.constants), dict(self.sizes), self.own_modes)
+
+    def each(self) -> Iterator[Program]:
+        """Yield the programs of all modules in both modes."""
+        for programs in self.programs.values():
+            if not isinstance(programs, str):
+                for of_module in programs.values():
+                    yield from of_module
+
+    def fit(self, name: str, training: bool, call: CallOfTorch) -> bool:
+        """Whether the model has a program for a call, in a mode.
+
+        Args:
+            name: that of the model's class.
+            training: the mode.
+            call: its arguments, tensors among them.
+        """
+        known = self.of("", training)
+        if isinstance(known, str) or not known:
+            return False
+        args, kwargs = call_in_jax(*call, _shape_of)
+        try:
+            Forwards(name, known, known).fitting(training, args, kwargs)
+        except (TypeError, ValueError):
+            return False
+        return True
+
+    def add(
+        self,
+        training: bool,
+        lowered: Lowered,
+        paths: Mapping[str, list[str]],
+        known: dict[str, Program],
+    ) -> None:
+        """Add the programs of a captured call to those of other calls.
+
+        Args:
+            training: its mode.
+            lowered: the programs.
+            paths: all names of each module, by each of them.
+            known: the programs that there are, by their text: equal ones are one object.
+        """
+        kept = self.programs.get(training)
+        kept = {} if kept is None or isinstance(kept, str) else kept
+        self.programs[training] = kept
+        self.constants |= lowered.constants
+        numbers: dict[tuple[str, int], int] = {}
+
+        def renumbered(path: str, step: Step) -> Step:
+            if not isinstance(step, Call):
+                return step
+            full = joined(path, step.module)
+            called = next((name for name in paths.get(full, [full]) if name in lowered.bodies), "")
+            return replace(step, variant=number_of(called, step.variant)) if called else step
+
+        def number_of(path: str, number: int) -> int:
+            """Return the number that a program has among all of its module's."""
+            if (path, number) not in numbers:
+                body = lowered.bodies[path][number]
+                steps = tuple(renumbered(path, step) for step in body.steps)
+                body = replace(body, steps=steps)
+                program = known.setdefault(repr(body), Program(body))
+                programs = kept.setdefault(path, ())
+                if program not in programs:
+                    kept[path] = programs = (*programs, program)
+                numbers[path, number] = programs.index(program)
+                sizes = replace(lowered.sizes[path, number], program=program)
+                self._add_sizes(path, sizes)
+            return numbers[path, number]
+
+        for path, bodies in lowered.bodies.items():
+            for number in range(len(bodies)):
+                number_of(path, number)
+
+    def _add_sizes(self, path: str, sizes: Sizes) -> None:
+        """Let a program be for these sizes too."""
+        kept = self.sizes.get(path, ())
+        same = (sizes.program, sizes.shapes, sizes.guards)
+        if all((item.program, item.shapes, item.guards) != same for item in kept):
+            self.sizes[path] = (*kept, sizes)
 
     def of(self, path: str, training: bool) -> Programs | str:
         """Return the programs of a module in a mode, or why there are none."""
         programs = self.programs.get(training, {})
         return programs if isinstance(programs, str) else programs.get(path, ())
+
+
+def _shape_of(tensor: torch.Tensor) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(tuple(tensor.shape), dtype_of(str(tensor.dtype)[6:]))
 
 
 def tree_of(
@@ -175,7 +280,7 @@ class _Growing:
             return node
         node.training, node.evaluation = (self.programmed.of(path, mode) for mode in (True, False))
         if path:
-            node.sizes = self.programmed.sizes.get(path, node.sizes)
+            node.sizes = self.programmed.sizes.get(path, ())
             node.own_modes = own_modes(module)
         else:  # whose program has its sizes
             node.own_modes = self.programmed.own_modes

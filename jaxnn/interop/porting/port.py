@@ -120,8 +120,8 @@ def _files(
     module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], check: Check
 ) -> tuple[nnx.Module, str, dict[str, Any]]:
     """Return the imported model, the source, and what the original returns."""
-    net, tree = import_model(module, args, kwargs, nnx.Rngs(0), True)
-    net = check_import(net, module, args, kwargs, check)
+    made = import_model(module, [(args, kwargs)], nnx.Rngs(0), "auto")
+    net, tree = check_import(made, module, check), made.tree
     given = [map_leaves(value, lambda v: jnp.asarray(as_numpy(v))) for value in (args, kwargs)]
     source = source_of(tree, net, *given)
     evaluates = not isinstance(tree.root.evaluation, str)

@@ -12,7 +12,7 @@ from flax import nnx
 
 from ..checkpoint import as_numpy, as_tensor
 from ..importer.binding import bind
-from ..importer.imported import Imported, programs_of, source_of
+from ..importer.imported import Imported, forwards_of, programs_of, source_of
 from ..importer.program import Body, Value, rebuild
 from ..importer.record import realise
 from ..importer.structures import described_call, given_call
@@ -149,6 +149,7 @@ def _sizes(call: Call, shapes: Sequence[Shape]) -> Iterator[dict[int, int]]:
     if len(leading) > 1:  # of which some may be multiples of others
         batches = {n: 2 * n for n in leading}
     yield {**{n: n + 1 for n in inner}, **batches}
+    yield {**{n: 2 * n for n in inner}, **batches}
     yield batches
     yield {n: BATCH if n != BATCH else BATCH + 1 for n in list(leading)[:1]}
     yield {n: 2 * n for n in leading}
@@ -163,6 +164,15 @@ def _name(call: Call, wanted: Sequence[tuple[int, ...]]) -> str:
             sizes = [str(old) if old == new else f"{old}→{new}" for old, new in pairs]
             return f"another input, ({', '.join(sizes)})"
     return "another input of the same shapes"
+
+
+def name_of(example: Call, call: Call, number: int) -> str:
+    """Return what a further call is called, with what differs of its sizes."""
+    name = f"example {number}"
+    if [t.ndim for t in example.tensors] != [t.ndim for t in call.tensors]:
+        return name
+    sizes = _name(example, [tuple(tensor.shape) for tensor in call.tensors])
+    return f"{name}, {sizes.partition(', ')[2]}" if "→" in sizes else name
 
 
 def _filled(call: Call, wanted: Sequence[tuple[int, ...]], kind: str) -> Call:
@@ -204,6 +214,17 @@ def _values(
     return tensor.clone()
 
 
+def drawn_like(example: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+    """Return a tensor of another shape, of the values that occur in an example."""
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    flat = example.detach().cpu().reshape(-1)
+    if not flat.numel():
+        return torch.zeros(shape, dtype=example.dtype)
+    return flat[torch.randint(flat.numel(), shape, generator=generator)].to(example.device)
+
+
 def _ascends(tensor: torch.Tensor) -> bool:
     """Whether the last axis ascends, as offsets and positions do, which mean nothing otherwise."""
     return bool(tensor.ndim and tensor.shape[-1] > 1 and (tensor.diff(dim=-1) >= 0).all())
@@ -232,27 +253,28 @@ def refusal(net: nnx.Module, call: Call) -> str:
     if not isinstance(net, Imported):
         return ""
     args, kwargs = call.in_jax(call.arrays())
-    for body in _bodies(net):
+    for training in (False, True):
         try:
-            bind(source_of(net), body, args, kwargs, {})
+            if programs_of(net, training) and not isinstance(programs_of(net, training), str):
+                forwards_of(net).fitting(training, args, kwargs)
         except (TypeError, ValueError) as error:
             return f"{type(error).__name__}: {error}"
     return ""
 
 
-def _bodies(net: Imported) -> Iterator[Body]:
-    """Yield the forward pass of each mode that has one."""
+def _bodies(net: Imported, args: Any, kwargs: Any) -> Iterator[Body]:
+    """Yield the forward pass of each mode that has one for a call."""
     for training in (False, True):
         programs = programs_of(net, training)
         if programs and not isinstance(programs, str):
-            yield programs[0].body
+            yield forwards_of(net).fitting(training, args, kwargs)
 
 
 def _free_in_programs(net: Imported, call: Call) -> list[Shape] | None:
     arrays = call.arrays()
     args, kwargs = call.in_jax(arrays)
     found: list[Shape] | None = None
-    for body in _bodies(net):
+    for body in _bodies(net, args, kwargs):
         shapes = _shapes(source_of(net), body, args, kwargs, arrays)
         pairs = [shapes] if found is None else [found, shapes]
         found = [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from flax import nnx
 
+from ..importer.binding import Misfit
+from ..importer.free_sizes import CallOfTorch
+from ..importer.importation import Importation
 from ..importer.imported import Imported, programs_of
 from ..importer.layers import layer_name
 from ..importer.structures import NotDescribable
-from .calls import Call, free_shapes, other_calls, refusal
+from .calls import Call, free_shapes, name_of, other_calls, refusal
 from .copies import as_it_was, as_wide_as, copied, in_mode, of_model, of_rounding, twin
 from .differences import Difference
 from .drawing import CannotFix, fix_streams
@@ -33,29 +36,26 @@ _MODES = ("evaluation", "training")
 _THE_EXAMPLE = "the example"
 
 
-def check_import(
-    net: nnx.Module, module: torch.nn.Module, args: Any, kwargs: Mapping[str, Any], check: Check
-) -> nnx.Module:
-    """Return `net` with the evidence that it is `module`.
+def check_import(made: Importation, module: torch.nn.Module, check: Check) -> nnx.Module:
+    """Return an import with the evidence that it is the original.
 
     Args:
-        net: the import.
+        made: the import.
         module: the original.
-        args: the positional arguments of the example.
-        kwargs: those by name.
         check: what to do where it departs: raise (True), or warn ("report").
 
     Raises:
         ImportDeparts: if it departs, unless `check` is "report".
         ValueError: if `check` is something else.
     """
+    net = made.net
     if check not in (True, False, "report"):
         raise ValueError(
             f'jaxnn.from_torch: `check` must be True, False or "report", got {check!r}'
         )
     if check is False:
         return net
-    found, departure = _found(net, module, args, kwargs)
+    found, departure = _found(net, module, made.calls)
     attach(net, found)
     if departure:
         message = (
@@ -70,13 +70,13 @@ def check_import(
 
 
 def _found(
-    net: nnx.Module, module: torch.nn.Module, args: Any, kwargs: Mapping[str, Any]
+    net: nnx.Module, module: torch.nn.Module, calls: Sequence[CallOfTorch]
 ) -> tuple[Evidence, str]:
     try:
-        example = Call.of(args, kwargs)
+        example, *more = [Call.of(*call) for call in calls]
     except NotDescribable as error:
         return Evidence((), (f"nothing was compared: {error}",)), ""
-    return Comparing(net, module, example).run()
+    return Comparing(net, module, example, more).run()
 
 
 @dataclass
@@ -105,10 +105,13 @@ class Comparing:
         net: the import.
         module: the original; neither is changed.
         example: the example that it was imported with.
+        more: further calls that it is for.
     """
 
-    def __init__(self, net: nnx.Module, module: torch.nn.Module, example: Call) -> None:
-        self.net, self.module, self.example = net, module, example
+    def __init__(
+        self, net: nnx.Module, module: torch.nn.Module, example: Call, more: Sequence[Call] = ()
+    ) -> None:
+        self.net, self.module, self.example, self.more = net, module, example, more
         self.rows: list[Compared] = []
         self.notes: list[str] = []
         self.model: Any = None
@@ -194,7 +197,12 @@ class Comparing:
         agree = self._modes_agree(example)
         others = self._others(example, agree)
         taken = []
-        for run in example:
+        further = [
+            run
+            for number, call in enumerate(self.more, 2)
+            for run in self._runs(name_of(self.example, call, number), call)
+        ]
+        for run in [*example, *further]:
             try:
                 if run.traced is None:
                     self._trace(run)
@@ -202,6 +210,8 @@ class Comparing:
                 told = _told(error)
                 self.rows.append(Compared(run.mode, run.input, why_not=f"the import: {told}"))
                 is_known = isinstance(error, ValueError) and "cannot run in" in told
+                # That a mode has no program for a further example was warned about.
+                is_known |= run in further and isinstance(error, Misfit)
                 # A layer is jaxnn's own, and may take an argument in a form of its own.
                 if not is_known and layer_name(self.module) is None:
                     raise _Departs(run, f"the import raises {told}") from error

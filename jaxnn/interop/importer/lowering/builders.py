@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..capture import Captured
 from ..gradients import Refused
-from ..guards import Guard, renamed
+from ..guards import Guard, fixed_size, renamed
 from ..marks import RecordedCall
 from ..naming import is_below, joined, relative
 from ..operators import DRAWING
@@ -63,7 +63,7 @@ class Lowering:
         bodies: the programs of each module, in the order of its calls.
         constants: arrays that are too large for the programs, by path.
         unsupported: operators that are not known, with the line that first calls each.
-        sizes: those of the first call of each module.
+        sizes: those of the first call of each program, by path and number.
     """
 
     captured: Captured
@@ -75,7 +75,7 @@ class Lowering:
     bodies: dict[str, list[Body]] = field(default_factory=dict)
     constants: dict[str, Any] = field(default_factory=dict)
     unsupported: dict[str, str] = field(default_factory=dict)
-    sizes: dict[str, Sizes] = field(default_factory=dict)
+    sizes: dict[tuple[str, int], Sizes] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         nodes = self.captured.program.graph_module.graph.nodes
@@ -109,11 +109,13 @@ def body_of(
         shapes=tuple(builder.shapes()) if frame.parent is None else (),
         guards=builder.guards() if frame.parent is None else (),
     )
-    lowering.sizes.setdefault(frame.path, Sizes(tuple(builder.shapes()), builder.guards()))
     bodies = lowering.bodies.setdefault(frame.path, [])
     if body not in bodies:
         bodies.append(body)
-    return bodies.index(body), builder.captured, extra
+    number = bodies.index(body)
+    sizes = Sizes(None, tuple(builder.shapes()), builder.guards())
+    lowering.sizes.setdefault((frame.path, number), sizes)
+    return number, builder.captured, extra
 
 
 def _extra(frame: Frame, frames: Frames) -> list[torch.fx.Node]:
@@ -156,7 +158,7 @@ class ProgramBuilder:
             if index not in self.input_names or isinstance(node, int) or is_size(node):
                 continue
             value = node.meta["val"]
-            shape = tuple(n if isinstance(n, int) else None for n in value.shape)
+            shape = tuple(map(fixed_size, value.shape))
             yield self.input_names[index], shape
 
     def guards(self) -> tuple[Guard, ...]:
@@ -232,8 +234,9 @@ class ProgramBuilder:
     def _size(self, node: torch.fx.Node) -> Any:
         """Return a size that is computed outside: read from a shape in here where one has it."""
         wanted = node.meta["val"]
-        if isinstance(wanted, int):
-            return wanted
+        number = fixed_size(wanted)
+        if number is not None:
+            return number
         for candidate, name in list(self.names.items()):
             value = candidate.meta.get("val")
             for dim, size in enumerate(getattr(value, "shape", ())):

@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..capture import Captured
-from ..guards import guards_of
 from ..program import Body, Sizes
 from .builders import Lowering, body_of
 from .frames import frames_of
-from .placeholders import placeholders_of
+from .placeholders import LITERAL_SIZE, placeholders_of
 
 
 class UnsupportedOperators(NotImplementedError):
@@ -34,29 +33,35 @@ class Lowered:
     Attributes:
         bodies: the programs of each module that has one, in the order of its calls.
         constants: arrays that are too large for the programs, by path.
-        sizes: those of the first call of each module.
+        sizes: those of the first call of each program, by path and number.
     """
 
     bodies: dict[str, list[Body]]
     constants: dict[str, Any]
-    sizes: dict[str, Sizes] = field(default_factory=dict)
+    sizes: dict[tuple[str, int], Sizes] = field(default_factory=dict)
 
 
-def lower(captured: Captured, paths: Mapping[str, list[str]], known: Iterable[str]) -> Lowered:
+def lower(
+    captured: Captured,
+    paths: Mapping[str, list[str]],
+    known: Iterable[str],
+    largest: int = LITERAL_SIZE,
+) -> Lowered:
     """Return the programs of a captured model.
 
     Args:
         captured: the graph.
         paths: all names of each module, parameter and buffer, by each of them.
         known: the operators that can run.
+        largest: how many elements an array may have to be a part of a program.
 
     Raises:
         UnsupportedOperators: if it uses others; all of them are listed.
         Refused: if something in it cannot be a part of a program.
     """
-    placeholders = placeholders_of(captured, paths)
+    placeholders = placeholders_of(captured, paths, largest)
     frames = frames_of(captured, placeholders.state)
-    guards = guards_of(captured.program, captured.origins)
+    guards = captured.guards()
     lowering = Lowering(captured, paths, set(known), placeholders, frames, guards)
     body_of(frames.root, lowering)
     if lowering.unsupported:

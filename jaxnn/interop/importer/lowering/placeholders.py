@@ -33,8 +33,8 @@ class Placeholders:
     literals: dict[torch.fx.Node, Literal] = field(default_factory=dict)
     arrays: dict[torch.fx.Node, tuple[str, Any]] = field(default_factory=dict)
 
-    def add_array(self, node: torch.fx.Node, value: Any) -> None:
-        """Note an array that forward contains."""
+    def add_array(self, node: torch.fx.Node, value: Any, largest: int) -> None:
+        """Note an array that forward contains, up to a size as a part of the program."""
         if value.is_meta:
             raise Refused(
                 f"forward contains a tensor of shape {tuple(value.shape)} that is no parameter and "
@@ -42,7 +42,7 @@ class Placeholders:
                 "buffer (register_buffer), or make it elsewhere"
             )
         array = as_numpy(value.detach())
-        if array.size <= LITERAL_SIZE:
+        if array.size <= largest:
             plain = array.astype(float) if array.dtype.kind == "V" else array
             dtype = str(value.dtype).removeprefix("torch.")
             self.literals[node] = Literal(_tuples(plain.tolist()), dtype)
@@ -51,12 +51,15 @@ class Placeholders:
         self.arrays[node] = (f"constant_{digest[:8]}", array)
 
 
-def placeholders_of(captured: Captured, names: Container[str]) -> Placeholders:
+def placeholders_of(
+    captured: Captured, names: Container[str], largest: int = LITERAL_SIZE
+) -> Placeholders:
     """Return what the placeholders of a captured graph stand for.
 
     Args:
         captured: the graph.
         names: those of the model's modules, parameters and buffers.
+        largest: how many elements an array may have to be a part of the program.
     """
     from torch.export.graph_signature import InputKind
 
@@ -69,12 +72,12 @@ def placeholders_of(captured: Captured, names: Container[str]) -> Placeholders:
             if name in names or "." in name:
                 found.state[node] = name
             else:
-                found.add_array(node, program.state_dict.get(str(spec.target)))
+                found.add_array(node, program.state_dict.get(str(spec.target)), largest)
         elif spec.kind is InputKind.CONSTANT_TENSOR:
             if name in names:  # a buffer that is not persistent
                 found.state[node] = name
             else:
-                found.add_array(node, program.constants[str(spec.target)])
+                found.add_array(node, program.constants[str(spec.target)], largest)
     return found
 
 
