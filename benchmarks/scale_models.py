@@ -200,7 +200,7 @@ def _llama_decoding(mesh: Mesh, narrow: bool) -> Step:
             layer.lazy_initialization(one, one)
         ids = torch.zeros((batch, 1), dtype=torch.long)
     example = {"input_ids": ids, "position_ids": ids, "cache": cache, "use_cache": True}
-    net: Any = jaxnn.from_torch(model, (), example, dynamic_batch=False, check=False)
+    net: Any = jaxnn.from_torch(model, (), example, dynamic=False, check=False)
     net.eval()
     plan = jaxnn.sharding.shard(net, DECODING_RULES, mesh)
     graphdef, state = nnx.split(net)

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -89,10 +90,13 @@ class Plan:
 
     def __call__(self, name: str) -> NamedSharding:
         """Return the sharding of the parameter or buffer that is called `name`."""
-        for placement in self.placements:
-            if placement.name == name:
-                return NamedSharding(self.mesh, placement.spec)
-        raise KeyError(f"the plan has no {name!r}")
+        if name not in self._by_name:
+            raise KeyError(f"the plan has no {name!r}")
+        return NamedSharding(self.mesh, self._by_name[name].spec)
+
+    @cached_property
+    def _by_name(self) -> dict[str, Placement]:
+        return {placement.name: placement for placement in self.placements}
 
     def __iter__(self) -> Iterator[Placement]:
         return iter(self.placements)
@@ -224,12 +228,13 @@ def shard(
 ) -> Plan:
     """Move a module's parameters and buffers to where the rules say, and return the plan.
 
-    The shapes that an abstract module holds in place of arrays are given their shardings.
+    The shapes that an abstract module holds in place of arrays are given their shardings, and
+    `jaxnn.load_state_dict` reads each array to where its shape is.
 
     Args:
         module: the module, whose arrays are replaced.
         rules: as for `plan`.
-        mesh: the devices.
+        mesh: the devices. Over an AbstractMesh shapes alone are placed; arrays stay where they are.
         gather: the axis of the mesh, or several, over which weights are parted to be stored alone:
             a compiled program gathers such a parameter where it reads it, and parts its gradient
             again (fully sharded data parallelism). Without it the compiler decides how it computes
@@ -261,10 +266,9 @@ def shard(
     for name, variable in named_variables(module):
         value, sharding = variable.get_value(), shardings[name]
         if isinstance(value, jax.ShapeDtypeStruct):
-            placed: Any = jax.ShapeDtypeStruct(value.shape, value.dtype, sharding=sharding)
-        else:
-            placed = jax.device_put(value, sharding)
-        variable.set_value(placed)
+            variable.set_value(jax.ShapeDtypeStruct(value.shape, value.dtype, sharding=sharding))
+        elif not isinstance(mesh, AbstractMesh):
+            variable.set_value(jax.device_put(value, sharding))
     if gather:
         _gather_at_reads(module, shardings, {*over})
     return decided

@@ -20,7 +20,9 @@ INTEROP = {
         "rename", "state_dict",
     ),
     "what ports are built on": ("aten", "ported"),
-    "what users call": ("call", "export", "from_torch", "verify"),
+    "what users call": (
+        "call", "export", "from_torch", "programs", "recapturing", "verify",
+    ),
 }  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from .call import call as call
 from .checkpoint import to_torch as to_torch
 from .export import export as export
 from .from_torch import from_torch as from_torch
+from .importer.abstract import abstract_parameters as abstract_parameters
 from .importer.imported import Imported as Imported
 from .importer.record import Record as Record
 from .linen_variables import load_linen as load_linen

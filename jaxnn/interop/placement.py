@@ -50,7 +50,7 @@ def sharding_of(
     """Return where a variable's new array goes: as told, or where the present one is.
 
     Raises:
-        ValueError: if the sharding does not divide the array's shape.
+        ValueError: if the sharding does not divide the array's shape, or has no devices.
     """
     chosen = shardings(name) if callable(shardings) else shardings
     present = variable.get_value()
@@ -64,7 +64,7 @@ def sharding_of(
             f"{type(chosen).__name__} for {name}"
         )
     chosen.shard_shape(tuple(present.shape))
-    return chosen
+    return _on_devices(chosen)
 
 
 def _on_devices(sharding: Sharding | None) -> Sharding | None:
@@ -72,7 +72,14 @@ def _on_devices(sharding: Sharding | None) -> Sharding | None:
     if not isinstance(sharding, NamedSharding) or not isinstance(sharding.mesh, AbstractMesh):
         return sharding
     mesh = jax.sharding.get_mesh()
-    return None if mesh.empty else NamedSharding(mesh, sharding.spec)
+    if not mesh.empty:
+        return NamedSharding(mesh, sharding.spec)
+    if sharding.mesh.size > 1:
+        raise ValueError(
+            f"is placed over the abstract mesh {dict(sharding.mesh.shape)}, which has no devices; "
+            "load it under jax.set_mesh(mesh), or pass `sharding` over a mesh of devices"
+        )
+    return None
 
 
 def place(array: np.ndarray, dtype: Any, sharding: Sharding | None) -> tuple[jax.Array, bool]:
@@ -124,6 +131,11 @@ def _is_finite(array: np.ndarray) -> bool:
         return True
     if array.dtype.kind == "c":
         return _is_finite(array.view(array.real.dtype))
+    if array.dtype.itemsize == 2:
+        # As integers, the bits of one sign are in the order of the magnitudes, and far faster.
+        infinity = int(np.array(np.inf, array.dtype).view(np.int16))
+        positive, negative = array.view(np.int16).max(), array.view(np.uint16).max()
+        return bool(positive < infinity and negative < infinity + 2**15)
     # The extremes are NaN where any element is, and need no memory of the array's size.
     with np.errstate(invalid="ignore"):
         return bool(np.isfinite(array.min()) and np.isfinite(array.max()))

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from .importer.guards import is_of_fixed
 from .importer.imported import Imported, forwards_of
-from .importer.program import Body, Call, Custom, Structure, Value, rebuild
+from .importer.program import Body, Call, Custom, Program, Structure, Value, rebuild
 from .importer.tying import descend
 
 
@@ -99,12 +99,13 @@ def programs(net: nnx.Module) -> Programs:
             f"jaxnn.interop.programs: {type(net).__name__} has no programs: it is not what "
             "jaxnn.from_torch makes of a class with Python code, but takes what its class says"
         )
-    modes: dict[Body, list[str]] = {}
+    modes: dict[Program, list[str]] = {}
     for training, mode in ((False, "evaluation"), (True, "training")):
         found = forwards_of(net).of(training)
         for program in () if isinstance(found, str) else found:
-            modes.setdefault(program.body, []).append(mode)
-    return Programs(tuple(_summary(net, body, tuple(names)) for body, names in modes.items()))
+            modes.setdefault(program, []).append(mode)
+    rows = [_summary(net, program.body, tuple(names)) for program, names in modes.items()]
+    return Programs(tuple(rows))
 
 
 def _summary(net: Imported, body: Body, modes: tuple[str, ...]) -> Summary:

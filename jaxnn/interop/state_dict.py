@@ -14,7 +14,15 @@ from flax import nnx
 
 from ..modules._lazy import LazyModule
 from ..modules._module import Module
-from ..modules._state import check_module, named_variables, nodes_of, own_variables
+from ..modules._state import (
+    abstract_variables,
+    check_module,
+    named_variables,
+    nodes_of,
+    own_variables,
+    shortened,
+    title,
+)
 from .checkpoint import (
     EXTRA_STATE,
     VersionedDict,
@@ -44,6 +52,8 @@ class LoadReport:
             split or joined.
         non_finite: the keys whose values, as loaded, contain NaN or infinity.
         filled: the keys that were loaded.
+        abstract: the variables of the model that have a shape and no values still: what is missing
+            of an abstract model, and tables that no state dict holds. It cannot be called so.
 
     Example:
         >>> from flax import nnx
@@ -60,6 +70,7 @@ class LoadReport:
     transposed: list[str] = field(default_factory=list)
     non_finite: list[str] = field(default_factory=list)
     filled: list[str] = field(default_factory=list)
+    abstract: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         groups = {
@@ -69,19 +80,14 @@ class LoadReport:
             "renamed": [f"{old} -> {new}" for old, new in self.renamed.items()],
             "transposed": self.transposed,
             "not finite": self.non_finite,
+            "without values": self.abstract,
         }
         lines = [
-            f"{name} {len(keys)}: {_some(keys)}"
+            f"{name} {len(keys)}: {shortened(keys) or 'nothing'}"
             for name, keys in groups.items()
             if keys or name == "filled"
         ]
         return "\n".join(lines)
-
-
-def _some(keys: Sequence[str], limit: int = 8) -> str:
-    if not keys:
-        return "nothing"
-    return ", ".join(keys[:limit]) + (", ..." if len(keys) > limit else "")
 
 
 def state_dict(module: nnx.Module) -> dict[str, np.ndarray]:
@@ -103,7 +109,8 @@ def state_dict(module: nnx.Module) -> dict[str, np.ndarray]:
         int64 even where JAX, without its 64-bit mode, holds it as int32.
 
     Raises:
-        TypeError: if `module` is not an nnx.Module, or one of its variables does not hold an array.
+        TypeError: if `module` is not an nnx.Module, or one of its variables does not hold an array;
+            if it is abstract: the first names are told.
 
     Source: torch.nn.Module.state_dict.
 
@@ -113,6 +120,12 @@ def state_dict(module: nnx.Module) -> dict[str, np.ndarray]:
         >>> list(jaxnn.state_dict(net))
         ['0.running_mean', '0.running_var', '0.num_batches_tracked']
     """
+    if abstract := abstract_variables(module)[0]:
+        raise TypeError(
+            f"{title(module)} is abstract: {len(abstract)} of its entries "
+            f"({shortened(abstract)}) have shapes in place of values; jaxnn.load_state_dict fills "
+            "them from a checkpoint; jaxnn.sharding.plan(module, [], mesh) tells names and shapes"
+        )
     arrays = {
         key: np.array(array, order="C")
         for entry in named_entries(module)
@@ -237,7 +250,10 @@ def load_state_dict(
             node.set_extra_state(weights[key])
     filled = [item for item in given if item.variables]
     transposed = [item for item in filled if not item.is_plain]
-    return LoadReport(missing, unexpected, renamed, _keys(transposed), non_finite, _keys(filled))
+    abstract = [name for names in abstract_variables(module) for name in names]
+    return LoadReport(
+        missing, unexpected, renamed, _keys(transposed), non_finite, _keys(filled), abstract
+    )
 
 
 def _keys(entries: Sequence[Entry]) -> list[str]:
@@ -397,10 +413,7 @@ def _held_counts(entry: Entry, weights: Mapping[str, Any]) -> dict[str, np.ndarr
 
 
 def _export(key: str, variable: nnx.Variable[Any]) -> np.ndarray:
-    value = _array_of(key, variable)
-    if isinstance(value, jax.ShapeDtypeStruct):
-        raise TypeError(f"the variable {key} is abstract: it has a shape, but no values yet")
-    array = np.asarray(value)
+    array = np.asarray(_array_of(key, variable))
     is_default_int = array.dtype == np.int32 and not jax.config.read("jax_enable_x64")
     if isinstance(variable, nnx.BatchStat) and is_default_int:
         return array.astype(np.int64)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,7 @@ from flax import nnx
 from rich.console import Console
 from rich.table import Table
 
+from .call import Call as Example
 from .proof.calls import Call
 from .proof.copies import as_it_was, as_wide_as, copied, of_model, of_rounding, twin
 from .proof.differences import Difference
@@ -35,6 +36,7 @@ class Comparison:
         gradient: the gradient of the module's own parameters that is farthest off; for the model
             itself, that of the inputs. None where there is none, and at a later call.
         state: what the call changed and is farthest off; None likewise.
+        example: which of the calls of the model this was in, counted from 0.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Comparison:
     agrees: bool
     gradient: Difference | None = None
     state: Difference | None = None
+    example: int = 0
 
     @property
     def ok(self) -> bool:
@@ -58,19 +61,23 @@ class Report:
     """What `verify` found; prints as a table, the first module that departs on top.
 
     Attributes:
-        rows: the comparisons, in the order in which the original's calls end.
+        rows: the comparisons, call by call of the model, in each in the order in which the
+            original's calls of its modules end.
         unmatched: modules that the original calls and the port does not, by their paths.
         notes: how it was compared, and what was not, and why.
+        examples: the calls of the model, in words.
     """
 
     rows: tuple[Comparison, ...]
     unmatched: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    examples: tuple[str, ...] = ("call",)
 
     @property
     def ok(self) -> bool:
-        """Whether everything that was compared agrees, the model's own output among it."""
-        return all(row.ok for row in self.rows) and any(not row.name for row in self.rows)
+        """Whether everything that was compared agrees, the model's own outputs among it."""
+        whole = {row.example for row in self.rows if not row.name}
+        return all(row.ok for row in self.rows) and len(whole) == len(self.examples)
 
     @property
     def first(self) -> Comparison | None:
@@ -81,6 +88,7 @@ class Report:
         """
         wrong = [row for row in self.rows if not row.ok]
         outputs = [row for row in wrong if not row.agrees]
+        wrong = [row for row in wrong if row.example == wrong[0].example]
         gradients = [row for row in wrong if row.gradient is not None and not row.gradient.agrees]
         of_parameters = [row for row in gradients if row.name]
         order = [*outputs[:1], *of_parameters[-1:], *gradients[-1:], *wrong[:1]]
@@ -88,21 +96,26 @@ class Report:
 
     def table(self) -> Table:
         """Return the comparisons as a table of rich."""
-        table = Table("module", "shape", "output", "gradients", "state", "")
+        several = len(self.examples) > 1
+        calls = ("call",) if several else ()
+        table = Table(*calls, "module", "shape", "output", "gradients", "state", "")
         first = self.first
         ordered = self.rows if first is None else (first, *(r for r in self.rows if r != first))
         for row in ordered:
+            number = (str(row.example),) if several else ()
             name = (row.name or "(the model)") + (f" call {row.call}" if row.call else "")
             mark = "ok" if row.ok else "[red]departs[/red]"
             parts = (_cell(row.gradient, row.name), _cell(row.state, row.name))
             output = f"{row.relative:.1e}" if row.agrees else f"[red]{row.relative:.1e}[/red]"
-            table.add_row(name, str(row.shape), output, *parts, mark)
+            table.add_row(*number, name, str(row.shape), output, *parts, mark)
         return table
 
     def lines(self) -> list[str]:
         """Return in words what the table does not say."""
+        several = len(self.examples) > 1
+        calls = [f"{number}: {text}" for number, text in enumerate(self.examples) if several]
         unmatched = f"not called in the port: {', '.join(self.unmatched)}"
-        return [unmatched] if self.unmatched else []
+        return [*calls, *([unmatched] if self.unmatched else [])]
 
     def __str__(self) -> str:
         console = Console(width=100, color_system=None)
@@ -126,8 +139,10 @@ def _cell(found: Difference | None, owner: str) -> str:
 def verify(
     torch_module: torch.nn.Module,
     flax_module: nnx.Module,
-    args: Any,
+    args: Any = (),
     kwargs: Mapping[str, Any] | None = None,
+    *,
+    examples: Sequence[Example] = (),
 ) -> Report:
     """Run a PyTorch model and its port on the same input, and compare them module by module.
 
@@ -142,14 +157,18 @@ def verify(
         flax_module: the port, imported or written by hand, whose parts have the original's names.
         args: the positional arguments: a tuple of tensors or arrays, or one.
         kwargs: the keyword arguments.
+        examples: several calls (`jaxnn.call`) in place of one; each is compared by itself, on the
+            model as it was given.
 
     Returns:
         A Report; print it to see the table. Where float32 differs by rounding alone, such as in a
         gradient at the kink of a ReLU, float64 decides.
 
     Raises:
-        TypeError: if the modules are not of these kinds.
+        TypeError: if the modules are not of these kinds, an example is not a call, or there are
+            both arguments and examples.
         ValueError: if the original draws by an operator whose draws cannot be fixed.
+        Exception: what the models raise; of several calls, a note says at which.
 
     Source: torch.nn.Module.register_forward_hook.
 
@@ -162,6 +181,10 @@ def verify(
         >>> report = jaxnn.verify(net, port, torch.ones(4, 3))
         >>> report.ok, [row.name for row in report.rows]
         (True, ['0', '1', ''])
+        >>> calls = [jaxnn.call(torch.ones(4, 3)), jaxnn.call(torch.ones(1, 3))]
+        >>> report = jaxnn.verify(net, port, examples=calls)
+        >>> report.ok, [row.example for row in report.rows]
+        (True, [0, 0, 0, 1, 1, 1])
     """
     import torch
 
@@ -170,7 +193,44 @@ def verify(
             "verify takes a torch.nn.Module and an nnx.Module, got "
             f"{type(torch_module).__name__} and {type(flax_module).__name__}"
         )
-    call = Call.of(args, kwargs)
+    given = _given(args, kwargs, examples)
+    found = []
+    for number, example in enumerate(given):
+        try:
+            found.append(_compared(torch_module, flax_module, example, number))
+        except Exception as error:
+            if len(given) > 1:
+                error.add_note(f"at the call {number} of {len(given)}: {example}")
+            raise
+    rows = [row for rows, _, _ in found for row in rows]
+    unmatched = dict.fromkeys(name for _, names, _ in found for name in names)
+    told = _notes([notes for _, _, notes in found])
+    return Report(tuple(rows), tuple(unmatched), tuple(told), tuple(map(str, given)))
+
+
+def _given(
+    args: Any, kwargs: Mapping[str, Any] | None, examples: Sequence[Example]
+) -> Sequence[Example]:
+    """Return the calls to compare, one where there are no examples."""
+    if not isinstance(examples, (list, tuple)) or not all(isinstance(e, Example) for e in examples):
+        raise TypeError(
+            "verify: `examples` must be a list of calls, such as [jaxnn.call(x), "
+            f"jaxnn.call(x, mask=m)], got {examples!r}"
+        )
+    is_one = kwargs or not isinstance(args, tuple) or args
+    if examples and is_one:
+        raise TypeError("verify takes `args` and `kwargs` of one call, or `examples`, not both")
+    if isinstance(args, Example):
+        raise TypeError("verify: `args` are the arguments themselves; pass a call in `examples`")
+    args = args if isinstance(args, tuple) else (args,)
+    return examples or [Example(args, dict(kwargs or {}))]
+
+
+def _compared(
+    torch_module: torch.nn.Module, flax_module: nnx.Module, example: Example, number: int
+) -> tuple[list[Comparison], list[str], list[str]]:
+    """Return the comparisons of one call, what the port does not call, and notes."""
+    call = Call.of(example.args, example.kwargs)
     tensors = [*torch_module.parameters(), *torch_module.buffers(), *call.tensors]
     with as_it_was(torch_module), as_wide_as(tensors):
         model, port = copied(torch_module), nnx.clone(flax_module)
@@ -181,7 +241,20 @@ def verify(
     compared = [
         Comparison(name, index, d.shape, d.error, d.relative, d.agrees) for name, index, d in rows
     ]
-    return Report(tuple(_by_module(compared, found)), tuple(unmatched), tuple(notes))
+    complete = [replace(row, example=number) for row in _by_module(compared, found)]
+    return complete, unmatched, notes
+
+
+def _notes(notes: Sequence[list[str]]) -> list[str]:
+    """Return the notes of all calls; what is not of each names its call."""
+    distinct = dict.fromkeys(note for of_call in notes for note in of_call)
+    common = [note for note in distinct if all(note in of_call for of_call in notes)]
+    return common + [
+        f"Call {number}: {note}"
+        for number, of_call in enumerate(notes)
+        for note in of_call
+        if note not in common
+    ]
 
 
 def _parts(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from functools import cache
+from collections.abc import Callable
+from functools import cache, wraps
 from typing import Any, ClassVar, Self
 
 import jax
@@ -12,7 +13,7 @@ import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 
-from ._state import named_children
+from ._state import named_children, refuse_abstract
 
 RandomSource = nnx.Rngs | nnx.RngStream | jax.Array
 
@@ -34,7 +35,7 @@ class Module(nnx.Module):
         TypeError: if an option is not of its type, or if there is a `device`, which JAX chooses
             elsewhere; at the call, if a dtype does not fit.
         ValueError: if an option is out of range, or the parameters are drawn and there is no
-            `rngs`; at the call, if a shape does not fit.
+            `rngs`; at the call, if a shape does not fit, or the module is abstract.
 
     Example:
         >>> import jaxnn
@@ -59,6 +60,8 @@ class Module(nnx.Module):
         # NNX constructs through its metaclass, which would show as (*args, **kwargs).
         _, *parameters = inspect.signature(cls.__init__).parameters.values()
         cls.__signature__ = inspect.Signature(parameters)
+        if "__call__" in vars(cls):
+            setattr(cls, "__call__", _refusing_shapes(vars(cls)["__call__"]))  # noqa: B010 (typed)
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         if "device" in kwargs and "device" not in inspect.signature(cls.__init__).parameters:
@@ -108,6 +111,23 @@ class Module(nnx.Module):
         return f"{type(self).__name__}(\n  {body}\n)"
 
     __str__ = __repr__
+
+
+def _refusing_shapes(call: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a call that says so where it fails for want of values, and costs nothing otherwise."""
+
+    @wraps(call)
+    def called(self: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return call(self, *args, **kwargs)
+        except Exception as error:
+            try:
+                refuse_abstract(self)
+            except ValueError as refusal:
+                raise refusal from error
+            raise
+
+    return called
 
 
 # What Flax's views set: whether a layer draws nothing, and which statistics it normalises by.

@@ -57,6 +57,68 @@ def named_variables(module: nnx.Module) -> Iterator[tuple[str, nnx.Variable[Any]
             yield key, stored[first]
 
 
+def abstract_variables(module: nnx.Module) -> tuple[list[str], list[str]]:
+    """Return the names of what has a shape and no values: of a state dict's entries, of the others.
+
+    >>> from flax import nnx
+    >>> import jaxnn
+    >>> abstract_variables(nnx.eval_shape(lambda: jaxnn.Linear(2, 2, rngs=nnx.Rngs(0))))
+    (['weight', 'bias'], [])
+    """
+    entries = dict(named_variables(module))
+    known = {id(variable) for variable in entries.values()}
+    others = {
+        f"{prefix}{name}": member
+        for prefix, node in nodes_of(module, "", ())
+        for name, member in _members(node)
+        if isinstance(member, nnx.Variable) and id(member) not in known
+    }
+    of_entries, of_others = (
+        [name for name, variable in found.items() if _is_abstract(variable)]
+        for found in (entries, others)
+    )
+    return of_entries, of_others
+
+
+def refuse_abstract(module: nnx.Module) -> None:
+    """Refuse to go on with a module that holds shapes in place of values.
+
+    Raises:
+        ValueError: naming the first of them, and how they come to their values.
+    """
+    entries, others = abstract_variables(module)
+    if not entries and not others:
+        return
+    lines = [f"{title(module)} is abstract: it holds shapes in place of values, so it cannot run"]
+    if entries:
+        lines.append(
+            f"{len(entries)} ({shortened(entries)}): fill them with "
+            "jaxnn.load_state_dict(module, checkpoint); or, to trace without values, pass the "
+            "state as an argument (graphdef, state = nnx.split(module))"
+        )
+    if others:
+        lines.append(
+            f"{len(others)} ({shortened(others)}): in no state dict, so that no checkpoint fills "
+            "them: set each with variable.set_value(array), or make the original under "
+            "jaxnn.interop.abstract_parameters(), where such tables are computed"
+        )
+    raise ValueError("\n  ".join(lines))
+
+
+def title(module: nnx.Module) -> str:
+    """Return the name of a module's class, of an imported one the original's."""
+    return str(getattr(module, "_source", type(module).__name__))
+
+
+def shortened(names: Sequence[str], limit: int = 8) -> str:
+    """Return the first of some names, with dots where there are more."""
+    return ", ".join(names[:limit]) + (", ..." if len(names) > limit else "")
+
+
+def _is_abstract(variable: nnx.Variable[Any]) -> bool:
+    return isinstance(variable.get_raw_value(), jax.ShapeDtypeStruct)
+
+
 def check_module(module: Any) -> None:
     """Refuse what is no module."""
     if not isinstance(module, nnx.Module):

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -11,6 +15,7 @@ import pytest
 from flax import nnx
 from jax.sharding import AbstractMesh
 from jax.sharding import PartitionSpec as P
+from safetensors.torch import save_file
 
 import jaxnn
 
@@ -121,3 +126,213 @@ def test_a_tensor_of_forwards_own_without_values_is_refused() -> None:
         model = Plain()
     with pytest.raises(ValueError, match=r"forward contains a tensor of shape \(2,\).*buffer"):
         jaxnn.from_torch(model, torch.ones(1, 2))
+
+
+# --- from a checkpoint --------------------------------------------------------------------------
+
+
+def test_parameters_alone_are_abstract() -> None:
+    shared = nn.Parameter(torch.ones(2))
+    with jaxnn.interop.abstract_parameters():
+        model = Net()
+        one, other = nn.Module(), nn.Module()
+        one.weight = other.weight = shared
+        lazy = nn.LazyLinear(2)
+        one.frozen = nn.Parameter(torch.ones(2), requires_grad=False)
+    assert one.weight is other.weight
+    assert one.weight.is_meta
+    assert (one.weight.requires_grad, one.frozen.requires_grad) == (True, False)
+    assert torch.nn.parameter.is_lazy(lazy.weight)
+    assert not nn.Linear(1, 1).weight.is_meta
+    assert model.head.weight is model.embed.weight
+    assert not any(buffer.is_meta for buffer in model.buffers())
+    net: Any = jaxnn.from_torch(model, IDS)
+    is_abstract = abstract(net)
+    assert [name for name, is_so in is_abstract.items() if not is_so] == [
+        f"blocks.{i}.norm.{name}"
+        for i in range(2)
+        for name in ("num_batches_tracked", "running_mean", "running_var")
+    ] + ["table"]
+    torch.manual_seed(0)
+    original = Net()
+    assert not jaxnn.load_state_dict(net, original.state_dict()).abstract
+    assert jaxnn.verify(original, net, IDS).ok
+
+
+def test_what_was_not_loaded_is_told_at_a_call() -> None:
+    net: Any = jaxnn.from_torch(on_meta(with_table=False), IDS)
+    ids = jnp.asarray(IDS.numpy())
+    weights = Net().state_dict()
+    del weights["blocks.1.up.bias"]
+    with pytest.raises(ValueError, match=r"missing in the source: blocks\.1\.up\.bias"):
+        jaxnn.load_state_dict(net, weights)
+    with pytest.raises(ValueError, match=r"Net is abstract.*\n  22 \(embed\.weight, .*\.\.\.\): "):
+        net(ids)
+    report = jaxnn.load_state_dict(net, weights, strict=False)
+    assert report.missing_keys == ["blocks.1.up.bias"]
+    assert report.abstract == ["blocks.1.up.bias", "table"]
+    assert "without values 2: blocks.1.up.bias, table" in str(report)
+    wanted = (
+        r"  1 \(blocks\.1\.up\.bias\): fill them with jaxnn\.load_state_dict(.|\n)*"
+        r"  1 \(table\): in no state dict, so that .*abstract_parameters"
+    )
+    with pytest.raises(ValueError, match=wanted):
+        net(ids)
+    with pytest.raises(ValueError, match=wanted):
+        jax.jit(lambda ids: net(ids) + 1)(ids)
+    with pytest.raises(
+        TypeError, match=r"Net is abstract: 1 of its entries \(blocks\.1\.up\.bias\)"
+    ):
+        jaxnn.state_dict(net)
+    full = Net()
+    jaxnn.load_state_dict(net, {"blocks.1.up.bias": full.blocks[1].up.bias}, strict=False)
+    jaxnn.load_state_dict(net, full.state_dict())
+    net.table.set_value(jnp.arange(8.0))
+    assert jaxnn.verify(full, net, IDS).ok
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_values_are_cast_to_the_dtype_of_the_net(dtype: str, tmp_path: Path) -> None:
+    """As torch's `copy_` does; a program is of the dtypes that it was captured in."""
+    torch.manual_seed(0)
+    wanted = getattr(torch, dtype)
+    other = torch.bfloat16 if dtype == "float32" else torch.float32
+    with jaxnn.interop.abstract_parameters():
+        model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2)).to(wanted)
+    net: Any = jaxnn.from_torch(model, torch.ones(1, 3, dtype=wanted))
+    source = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2)).to(other)
+    save_file(source.state_dict(), tmp_path / "model.safetensors")
+    jaxnn.load_state_dict(net, tmp_path)
+    found = jaxnn.interop.to_torch(jaxnn.state_dict(net))
+    for name, value in source.to(wanted).state_dict().items():
+        assert found[name].dtype == wanted
+        assert torch.equal(found[name], value), name
+
+
+def test_layers_without_values_say_so() -> None:
+    for make, given in (
+        (lambda: jaxnn.Linear(2, 2, rngs=nnx.Rngs(0)), (jnp.ones((1, 2)),)),
+        (lambda: jaxnn.LSTM(2, 2, rngs=nnx.Rngs(0)), (jnp.ones((1, 1, 2)),)),
+        (
+            lambda: jaxnn.Sequential(jaxnn.ReLU(), jaxnn.Linear(2, 2, rngs=nnx.Rngs(0))),
+            (jnp.ones((1, 2)),),
+        ),
+    ):
+        net: Any = nnx.eval_shape(make)
+        with pytest.raises(ValueError, match=rf"{type(net).__name__} is abstract.*\n.*weight"):
+            net(*given)
+        # Traced with the state as an argument, it needs no values.
+        graphdef, state = nnx.split(net)
+        jax.eval_shape(lambda s, *x, g=graphdef: nnx.merge(g, s)(*x), state, *given)
+    with pytest.raises(ValueError, match="features"):  # what is wrong otherwise stays as it was
+        jaxnn.Linear(2, 2, rngs=nnx.Rngs(0))(jnp.ones((1, 3)))
+
+
+OVER_DEVICES = """
+import json, sys
+import jax, jax.numpy as jnp, numpy as np, torch
+from flax import nnx
+from jax.sharding import AbstractMesh, AxisType, PartitionSpec as P
+from safetensors.torch import save_file
+from pathlib import Path
+import jaxnn
+from jaxnn.modules._state import named_variables
+from test_abstract import IDS, Net
+
+folder = Path(sys.argv[1])
+torch.manual_seed(0)
+original = Net().bfloat16()
+weights = original.state_dict()
+del weights["head.weight"]  # tied: a file holds it once
+names = list(weights)
+halves = {"a.safetensors": names[::2], "b.safetensors": names[1::2]}
+for file, kept in halves.items():
+    save_file({name: weights[name] for name in kept}, folder / file)
+(folder / "model.safetensors.index.json").write_text(json.dumps(
+    {"weight_map": {name: file for file, kept in halves.items() for name in kept}}))
+
+def net():
+    with jaxnn.interop.abstract_parameters():
+        model = Net()
+    return jaxnn.from_torch(model.bfloat16(), IDS)
+
+def refused(call, *words):
+    try:
+        call()
+    except ValueError as error:
+        assert all(word in str(error) for word in words), error
+    else:
+        raise AssertionError(words)
+
+mesh = jax.make_mesh((2, 4), ("data", "model"), axis_types=(AxisType.Auto,) * 2)
+RULES = [
+    (r".*up\\.weight", P("model", "data")), (r".*down\\.weight", P("data", "model")),
+    (r"embed\\.weight", P(None, "model")),
+]
+ids = jnp.asarray(IDS.numpy())
+want = original(IDS).float().detach().numpy()
+call = jax.jit(lambda net, ids: net(ids))
+
+for gather in ((), ("data",)):
+    one = net()
+    plan = jaxnn.sharding.shard(one, RULES, mesh, gather=gather)
+    report = jaxnn.load_state_dict(one, folder)
+    assert not report.missing_keys and not report.abstract, report
+    for name, variable in named_variables(one):
+        value = variable.get_raw_value()
+        assert value.sharding == plan(name), (name, value.sharding)
+        assert value.is_fully_addressable and value.dtype == variable.dtype
+    up = one.blocks[0].up.weight.get_raw_value()
+    assert up.addressable_shards[0].data.shape == (4, 4), up.addressable_shards[0]
+    found = np.asarray(call(one, ids), np.float32)
+    assert abs(found - want).max() < 2e-2 * abs(want).max(), abs(found - want).max()
+
+# The same without shard: the plan says where each goes.
+one = net()
+plan = jaxnn.sharding.plan(one, RULES, mesh)
+jaxnn.load_state_dict(one, folder, sharding=plan)
+assert one.embed.weight.get_value().sharding == plan("embed.weight")
+assert plan("head.weight") == plan("embed.weight")
+
+# A mesh without devices is no place; under one that has them, it is.
+far = AbstractMesh((2, 4), ("data", "model"))
+for way in ("shard", "sharding"):
+    one = net()
+    if way == "shard":
+        jaxnn.sharding.shard(one, RULES, far)
+        load = lambda: jaxnn.load_state_dict(one, folder)
+    else:
+        load = lambda: jaxnn.load_state_dict(
+            one, folder, sharding=jaxnn.sharding.plan(one, RULES, far))
+    refused(load, "embed.weight", "abstract mesh", "jax.set_mesh")
+    with jax.set_mesh(mesh):
+        load()
+    assert one.embed.weight.get_value().sharding == plan("embed.weight")
+    assert not one.table.get_value().committed
+
+# Whatever is wrong is said before anything is read.
+for changed, words in (
+    ({"b.safetensors": halves["b.safetensors"][1:]}, ["missing", halves["b.safetensors"][0]]),
+    ({"c.safetensors": ["embed.other"]}, ["unexpected in the source: embed.other"]),
+):
+    files = {**halves, **changed}
+    save_file({"embed.other": torch.ones(2)}, folder / "c.safetensors")
+    (folder / "model.safetensors.index.json").write_text(json.dumps(
+        {"weight_map": {name: file for file, kept in files.items() for name in kept}}))
+    one = net()
+    jaxnn.sharding.shard(one, RULES, mesh)
+    refused(lambda: jaxnn.load_state_dict(one, folder), *words)
+    assert isinstance(one.embed.weight.get_value(), jax.ShapeDtypeStruct)
+print("loaded")
+"""
+
+
+def test_a_checkpoint_in_files_goes_to_eight_devices(tmp_path: Path) -> None:
+    flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+    paths = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "XLA_FLAGS": flags, "PYTHONPATH": paths, "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run(
+        [sys.executable, "-c", OVER_DEVICES, str(tmp_path)],
+        env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.stdout.strip() == "loaded", done.stderr[-3000:]

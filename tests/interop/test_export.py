@@ -159,7 +159,7 @@ def test_refusals(models: Any, tmp_path: Path) -> None:
         export(net, jnp.ones((2, 4)), tmp_path / "x", weights="beside")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="pass dynamic_batch=False"):
         export(net, jnp.ones(()), tmp_path / "x")
-    fixed = jaxnn.from_torch(Net(), torch.ones(2, 4), dynamic_batch=False, check=False)
+    fixed = jaxnn.from_torch(Net(), torch.ones(2, 4), dynamic=False, check=False)
     with pytest.raises(ValueError, match=r"the model was imported for \(2, 4\)"):
         export(fixed, jnp.ones((2, 4)), tmp_path / "x")
     assert not list(tmp_path.iterdir())

@@ -444,6 +444,19 @@ def test_memory_of_a_large_file(tmp_path: Path) -> None:
     assert 0.5 < growth["parted"] < 1.3, growth
 
 
+@pytest.mark.parametrize("dtype", [ml_dtypes.bfloat16, np.float16])
+def test_every_number_of_half_precision_is_known_as_finite_or_not(dtype: Any) -> None:
+    numbers = np.arange(2**16, dtype=np.uint16).view(dtype)
+    with np.errstate(invalid="ignore"):
+        are_finite = np.isfinite(numbers)
+    wanted = {"finite": numbers[are_finite], "not": numbers[~are_finite]}
+    net = jaxnn.ParameterDict({name: jnp.zeros(len(v), dtype) for name, v in wanted.items()})
+    assert jaxnn.load_state_dict(net, wanted).non_finite == ["not"]
+    for number in wanted["not"][:: 2**7 - 1]:
+        wanted["finite"][7] = number
+        assert jaxnn.load_state_dict(net, wanted).non_finite == ["finite", "not"]
+
+
 def test_an_error_on_the_way_says_what_was_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -26,6 +26,46 @@ def as_meta(tensor: torch.Tensor) -> torch.Tensor:
 
 
 @contextmanager
+def abstract_parameters() -> Iterator[None]:
+    """Put the parameters of models that are made in this context on torch's meta device.
+
+    Such a model takes no memory, whatever its size, and imports as an abstract net, whose weights
+    `jaxnn.load_state_dict` reads. Buffers are computed as ever: under `torch.device("meta")` they
+    have no values either, and a table that is in no state dict, such as the frequencies of a rotary
+    embedding, never gets any.
+
+    Source: torch.device("meta").
+
+    Example:
+        >>> import torch
+        >>> import jaxnn
+        >>> with jaxnn.interop.abstract_parameters():
+        ...     norm = torch.nn.BatchNorm1d(4)
+        >>> norm.weight.is_meta, norm.running_var
+        (True, tensor([1., 1., 1., 1.]))
+    """
+    from torch.nn.modules.module import register_module_parameter_registration_hook
+    from torch.nn.parameter import is_lazy
+    from torch.utils.weak import WeakIdKeyDictionary
+
+    # What is registered under several names stays one parameter.
+    moved: Any = WeakIdKeyDictionary()
+
+    def move(module: torch.nn.Module, name: str, parameter: Any) -> Any:
+        if parameter is None or parameter.is_meta or is_lazy(parameter):
+            return None
+        if parameter not in moved:
+            moved[parameter] = as_meta(parameter)
+        return moved[parameter]
+
+    hook = register_module_parameter_registration_hook(move)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+@contextmanager
 def abstract_as_a_whole(model: torch.nn.Module) -> Iterator[None]:
     """Put what has values on the meta device too where another part is there, for a time.
 

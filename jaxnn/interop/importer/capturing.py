@@ -186,7 +186,7 @@ class Capturing:
         *ways, last = sizes.ways(*example)
         beside: list[Captured] = []
         for way in ways:
-            if beside and way.call != example:
+            if beside and way.args is not example[0]:
                 continue
             try:
                 captured = self._export(way, sizes, decisions)
