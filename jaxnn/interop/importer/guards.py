@@ -9,8 +9,10 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, reduce
 from typing import TYPE_CHECKING, Any
+
+import jax
 
 if TYPE_CHECKING:
     import torch
@@ -34,7 +36,7 @@ class Guard:
         """Whether it holds for arrays of these names.
 
         Raises:
-            ValueError: if a size is symbolic, and what is known of it does not decide.
+            Undecided: if a size is symbolic, and what is known of it does not decide.
 
         Example:
             >>> import jax.numpy as jnp
@@ -47,27 +49,45 @@ class Guard:
             for dim, size in enumerate(getattr(array, "shape", ()))
         }
         try:
-            return bool(evaluated(self.text, sizes, {ast.NotEq: _differ}))
+            return bool(evaluated(self.text, sizes, {ast.Eq: _equal, ast.NotEq: _differ}))
         except Exception as error:
-            reason = str(error).partition("\n")[0]
-            raise ValueError(
-                f"whether {self.text} holds is not known for {sizes}: {reason} State it among the "
-                "constraints of the symbolic sizes, or export for one batch (--fixed-batch)"
-            ) from error
+            raise Undecided(self, sizes, str(error).partition("\n")[0]) from error
+
+
+class Undecided(jax.errors.InconclusiveDimensionOperation):
+    """What is known of symbolic sizes does not say whether a condition holds.
+
+    Attributes:
+        guard: the condition.
+        sizes: those of the call's arrays, by their names in it.
+    """
+
+    def __init__(self, guard: Guard, sizes: Mapping[str, Any], reason: str) -> None:
+        super().__init__(
+            f"whether {guard.text} holds is not known for {dict(sizes)}: {reason} State it among "
+            "the constraints of the symbolic sizes"
+        )
+        self.guard, self.sizes = guard, sizes
+
+
+def _equal(one: Any, other: Any) -> bool:
+    # Of symbolic sizes JAX says that they differ where it does not know; an order it must know.
+    return bool(one == other) or not (one < other or one > other)
 
 
 def _differ(one: Any, other: Any) -> bool:
-    if not isinstance(one, (int, float)) or not isinstance(other, (int, float)):
-        raise ValueError("a symbolic size may be anything else")
-    return one != other
+    return not _equal(one, other)
 
 
 def _max(*values: Any) -> Any:
-    return max(values)
+    are_numbers = all(isinstance(value, (int, float)) for value in values)
+    # The order of symbolic sizes need not be known.
+    return max(values) if are_numbers else reduce(jax.core.max_dim, values)
 
 
 def _min(*values: Any) -> Any:
-    return min(values)
+    are_numbers = all(isinstance(value, (int, float)) for value in values)
+    return min(values) if are_numbers else reduce(jax.core.min_dim, values)
 
 
 _OPERATORS: dict[type[Any], Callable[..., Any]] = {
@@ -81,6 +101,7 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "max": _max, "Max": _max, "min": _min, "Min": _min, "abs": abs, "int": int, "float": float,
     "math.floor": lambda value: int(value // 1), "math.ceil": lambda value: -int(-value // 1),
     "math.trunc": int, "round": round, "math.sqrt": lambda value: value**0.5,
+    "floordiv": operator.floordiv, "mod": operator.mod,
 }  # fmt: skip
 
 
