@@ -197,10 +197,13 @@ def _messages() -> Sized:
 
 
 def _torchvision(
-    title: str, module: str, name: str, *shapes: tuple[int, int, int], **options: Any
+    title: str, name: str, *shapes: tuple[int, int, int], argument: str = "x", **options: Any
 ) -> None:
     def make() -> Sized:
-        return getattr(import_module(module), name)(weights=None, **options), pictures(*shapes)
+        folder, _, function = name.rpartition(".")
+        module = import_module(f"torchvision.models{'.' * bool(folder)}{folder}")
+        model = getattr(module, function)(weights=None, **options)
+        return model, pictures(*shapes, name=argument)
 
     MODELS[title] = make
 
