@@ -1,4 +1,4 @@
-"""``python -m benchmarks run``, ``compile-for``, ``scale``, ``compile``, ``compare A B``."""
+"""``python -m benchmarks run``, ``compile-for``, ``scale``, ``sizes``, ``compile``, ``compare``."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from . import sizes
 from .targets import TOPOLOGIES
 
 DTYPES = ("float32", "bfloat16")
@@ -55,6 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
     scale.add_argument("--narrow", action="store_true", help="small models of the same kinds")
     scale.add_argument("--out", type=Path, default=Path("benchmark-results"))
     scale.set_defaults(command=_scale)
+    sizes.add_command(commands)
     options = parser.parse_args(arguments)
     options.line = shlex.join(["python", "-m", "benchmarks", *(arguments or sys.argv[1:])])
     return int(options.command(options))

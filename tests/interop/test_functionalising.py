@@ -216,7 +216,7 @@ def test_what_the_exporter_leaves_whole(name):
             return COMPOSITES[name](z)
 
     values = torch.arange(24.0).reshape(2, 3, 4)
-    jaxnn.from_torch(Net(), torch.complex(values, values.flip(0) - 3), dynamic_batch=False)
+    jaxnn.from_torch(Net(), torch.complex(values, values.flip(0) - 3), dynamic=False)
 
 
 @pytest.mark.parametrize("training", [True, False])

@@ -11,8 +11,9 @@ from .budget import within_budget
 from .decisions import Decisions, as_decided, undecided
 from .functionalising import functional, switches_as_marks
 from .gradients import CustomGradient, Recorder, Refused, marked_gradients
-from .guards import Guard, Origin, fixed_size, guards_of, noted_origins
+from .guards import Guard, Origin, choices_unnoted, fixed_size, guards_of, noted_origins
 from .marks import RecordedCall, call_of_the_model, library_of_marks, traced
+from .modes_read import noted_modes
 from .quirks import (
     einsum_in_order,
     gradient_marks,
@@ -48,6 +49,7 @@ class Captured:
         modes: whether each layer that is not looked into was called in training mode.
         notes: what the importer has to warn of.
         equalities: the sizes that the user has said to be equal.
+        asks_mode: whether anything in the forward pass asks for the mode, or sets it.
     """
 
     program: torch.export.ExportedProgram
@@ -57,6 +59,7 @@ class Captured:
     modes: dict[str, bool] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     equalities: tuple[Guard, ...] = ()
+    asks_mode: bool = True
 
     def shapes(self) -> list[tuple[int | None, ...]]:
         """Return the shape of each tensor of the call, None for a size that may differ."""
@@ -125,6 +128,7 @@ def capture(
         auto = torch.export.Dim.AUTO
         shapes = (tuple(dict.fromkeys(sorted(dims), auto) for dims in free),)
     origins: dict[str, Origin] = {}
+    asked: list[str] = []
     library_of_marks()
     operators = torch.ops.jaxnn_import
     recorder = Recorder(operators.mark, operators.stand_in, operators.alias)
@@ -132,15 +136,19 @@ def capture(
         for context in (
             left_as_it_was(model), traced(model, is_layer, records), gradient_marks(),
             masks_as_they_are(), einsum_in_order(), sizes_as_numbers(), quietly(),
-            noted_origins(origins), marked_gradients(recorder),
-            oblivious(size_one and any(free)), within_budget(), switches_as_marks(),
+            noted_origins(origins), marked_gradients(recorder), noted_modes(asked),
+            oblivious(size_one and any(free)), choices_unnoted(), within_budget(),
+            switches_as_marks(),
         ):  # fmt: skip
             stack.enter_context(context)
         stack.enter_context(undecided() if decisions is None else as_decided(decisions))
         exported = torch.export.export(Flat(), tuple(tensors), dynamic_shapes=shapes, strict=False)
         exported = functional(exported)
     modes = dict(library_of_marks().modes)
-    return Captured(exported, records, origins, recorder.records, modes, recorder.notes)
+    return Captured(
+        exported, records, origins, recorder.records, modes, recorder.notes,
+        asks_mode=bool(asked or decisions),
+    )  # fmt: skip
 
 
 def is_valid_for(captured: Captured, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:

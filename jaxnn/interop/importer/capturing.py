@@ -16,9 +16,10 @@ from .free_sizes import CallOfTorch, Dynamic, FreeSizes, Way, beyond_one, with_b
 from .functionalising import is_composite
 from .gradients import Refused
 from .layers import layer_name
-from .lowering.lower import UnsupportedOperators, lower
+from .lowering.lower import Lowered, UnsupportedOperators, lower
 from .lowering.nodes import operator_name
 from .lowering.placeholders import LITERAL_SIZE
+from .modes_read import train_alone_sets_modes
 from .naming import all_names
 from .operators import OPERATORS
 from .probing import probe, steady_seeds
@@ -67,6 +68,9 @@ class Capturing:
         # By mode, whether each layer is in training mode: as `train` leaves it, and when called.
         self._set_to: dict[bool, dict[str, bool]] = {}
         self._called_in: dict[bool, dict[str, bool]] = {}
+        # By example, what was captured in evaluation mode and holds for training as well.
+        self._of_both: dict[int, list[tuple[Captured, Lowered]]] = {}
+        self._is_plain = train_alone_sets_modes(model)
 
     def run(self) -> ModelPrograms:
         """Return the programs of the model's modules.
@@ -122,17 +126,27 @@ class Capturing:
         self.notes += [f"{self.name}: {note}" for note in found]
         if self._found.fit(self.name, training, example):
             return
-        for captured in self._captured(example, self.sizes[number]):
+        lowered = self._of_both.pop(number, None)
+        if lowered is None:
+            lowered = [
+                (captured, lower(captured, self.paths, OPERATORS, self._largest_literal))
+                for captured in self._captured(example, self.sizes[number])
+            ]
+            if self._is_plain and not any(captured.asks_mode for captured, _ in lowered):
+                self._of_both[number] = lowered
+            modes = [captured.modes for captured, _ in lowered]
+        else:
+            modes = [dict.fromkeys(captured.modes, training) for captured, _ in lowered]
+        called = self._called_in.setdefault(training, {})
+        for (captured, programs), found_in in zip(lowered, modes, strict=True):
             self.notes += [f"{self.name}: {note}" for note in captured.notes]
-            modes = self._called_in.setdefault(training, captured.modes)
-            for layer, mode in captured.modes.items():
-                if modes.setdefault(layer, mode) != mode:
+            for layer, mode in found_in.items():
+                if called.setdefault(layer, mode) != mode:
                     raise Refused(
                         f"{layer} is called in training and in evaluation mode, by calls of two "
                         "kinds; use two modules that share their parameters"
                     )
-            lowered = lower(captured, self.paths, OPERATORS, self._largest_literal)
-            self._found.add(training, lowered, self.paths, self._known)
+            self._found.add(training, programs, self.paths, self._known)
 
     # --- the ways to capture ---------------------------------------------------------------------
 

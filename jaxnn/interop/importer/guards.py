@@ -185,6 +185,58 @@ def noted_origins(origins: dict[str, Origin]) -> Iterator[None]:
         ShapeEnv._log_guard = log  # type: ignore[method-assign]
 
 
+@contextmanager
+def choices_unnoted() -> Iterator[None]:
+    """Let kernels choose their way by a size without a condition on it, while in this context.
+
+    How an operand is spread, and whether memory is contiguous, is asked of each array: what it
+    computes is the same. A condition noted for that would answer the model's own questions too, or
+    keep a size of one out.
+    """
+    from torch.fx.experimental.symbolic_shapes import ShapeEnv
+
+    evaluate: Any = ShapeEnv.evaluate_expr
+
+    def evaluated(self: Any, expression: Any, *args: Any, **options: Any) -> Any:
+        if _is_choice(expression) and not _is_asked():
+            found = expression.xreplace(self.backed_var_to_val)
+            if not found.free_symbols and _is_of_more(expression, bool(found)):
+                return found
+        return evaluate(self, expression, *args, **options)
+
+    ShapeEnv.evaluate_expr = evaluated  # type: ignore[method-assign,assignment]
+    try:
+        yield
+    finally:
+        ShapeEnv.evaluate_expr = evaluate  # type: ignore[method-assign]
+
+
+def _is_choice(condition: Any) -> bool:
+    """Whether a condition tells 0 or 1 from other sizes."""
+    if not getattr(condition, "is_Relational", False):
+        return False
+    return any(
+        side.is_Integer and int(side) in (0, 1, 2) for side in (condition.lhs, condition.rhs)
+    )
+
+
+def _is_of_more(condition: Any, holds: bool) -> bool:
+    """Whether the answer is that of sizes which are neither 0 nor 1."""
+    import sympy
+
+    size, number = condition.lhs, condition.rhs
+    kind = type(condition)
+    if size.is_Integer:
+        size, number = number, size
+        kind = {sympy.Lt: sympy.Gt, sympy.Gt: sympy.Lt, sympy.Le: sympy.Ge, sympy.Ge: sympy.Le}.get(
+            kind, kind
+        )
+    return (kind, int(number), holds) in {
+        (sympy.Eq, 0, False), (sympy.Eq, 1, False), (sympy.Ne, 0, True), (sympy.Ne, 1, True),
+        (sympy.Gt, 1, True), (sympy.Ge, 2, True), (sympy.Le, 1, False), (sympy.Lt, 2, False),
+    }  # fmt: skip
+
+
 def line_of_the_model() -> str:
     """Return the innermost line at work that is neither torch's nor the importer's."""
     frame: Any = sys._getframe(1)
@@ -218,8 +270,13 @@ def is_torchs(frame: Any) -> bool:
 
 
 def _is_asked() -> bool:
-    """Whether the Python code that compares the size is a model's or a layer's."""
+    """Whether a model's or a layer's code compares the size, or torch's own check of arguments."""
     frame: Any = sys._getframe(2)
+    near = frame
+    while near is not None and not is_the_models(near.f_code.co_filename):
+        if near.f_code.co_name in ("_check", "_check_with"):
+            return True
+        near = near.f_back
     while frame is not None and not frame.f_code.co_filename.endswith("/torch/__init__.py"):
         frame = frame.f_back
     while frame is not None and frame.f_code.co_filename.endswith("/torch/__init__.py"):
@@ -242,8 +299,7 @@ _NOT_THE_MODELS = (
 def guards_of(program: torch.export.ExportedProgram, origins: Mapping[str, Origin]) -> list[Guard]:
     """Return the conditions that a program was captured under, over `flat[i].shape[dim]`.
 
-    Those that follow from others are left out, and what a kernel asks of sizes of 0 and 1 to choose
-    its own way: what it computes is the same.
+    Those that follow from others are left out.
     """
     from torch.fx.experimental.symbolic_shapes import ShapeGuardPythonPrinter
 
@@ -262,7 +318,7 @@ def guards_of(program: torch.export.ExportedProgram, origins: Mapping[str, Origi
             known = guard.expr  # said of a size that is fixed, for the line
             if not known.is_Equality or len(known.free_symbols) > 1:
                 continue
-        elif _holds_from(0 if origin.is_asked else 2, known, environment):
+        elif _holds_for_all(known, environment):
             continue
         text = _SIZE.sub(r"flat[\1].shape[\2]", printer.doprint(known))
         if "L[" not in text:  # strides and parameters do not change
@@ -314,7 +370,7 @@ def _simplified(condition: Any, environment: Any) -> Any:
     def chosen(extreme: Any) -> Any:
         is_least = type(extreme).__name__ == "Min"
         for one in extreme.args:
-            below = [_range(one - other, 0, environment) for other in extreme.args if other != one]
+            below = [_range(one - other, environment) for other in extreme.args if other != one]
             if all(r.upper <= 0 if is_least else r.lower >= 0 for r in below):
                 return one
         return extreme
@@ -328,21 +384,18 @@ def _simplified(condition: Any, environment: Any) -> Any:
         return condition
 
 
-def _range(expression: Any, least: int, environment: Any) -> Any:
-    """Return the bounds of an expression, whose sizes are not less than `least`."""
+def _range(expression: Any, environment: Any) -> Any:
+    """Return the bounds of an expression over sizes."""
     from torch.utils._sympy.value_ranges import ValueRanges, bound_sympy, int_oo
 
     def of(symbol: Any) -> Any:
-        known = environment.var_to_range.get(symbol)
-        if known is None:
-            return ValueRanges(least, int_oo)
-        return ValueRanges(max(least, known.lower), known.upper)
+        return environment.var_to_range.get(symbol, ValueRanges(0, int_oo))
 
     return bound_sympy(expression, {symbol: of(symbol) for symbol in expression.free_symbols})
 
 
-def _holds_from(least: int, condition: Any, environment: Any) -> bool:
-    """Whether a condition holds for all sizes from a number on that are possible at all.
+def _holds_for_all(condition: Any, environment: Any) -> bool:
+    """Whether a condition holds for all sizes that are possible at all.
 
     What is possible of one size follows from the conditions on it alone, so these do not count for
     themselves.
@@ -351,7 +404,7 @@ def _holds_from(least: int, condition: Any, environment: Any) -> bool:
     from torch.utils._sympy.value_ranges import ValueRanges, bound_sympy, int_oo
 
     if isinstance(condition, (sympy.And, sympy.Or)):
-        parts = [_holds_from(least, part, environment) for part in condition.args]
+        parts = [_holds_for_all(part, environment) for part in condition.args]
         return all(parts) if isinstance(condition, sympy.And) else any(parts)
     kind = type(condition)
     if kind not in (sympy.Gt, sympy.Ge, sympy.Lt, sympy.Le, sympy.Ne):
@@ -360,9 +413,9 @@ def _holds_from(least: int, condition: Any, environment: Any) -> bool:
     try:
         difference = condition.lhs - condition.rhs
         if len(symbols) == 1:
-            found = bound_sympy(difference, dict.fromkeys(symbols, ValueRanges(least, int_oo)))
+            found = bound_sympy(difference, dict.fromkeys(symbols, ValueRanges(0, int_oo)))
         else:
-            found = _range(difference, least, environment)
+            found = _range(difference, environment)
     except Exception:  # a function whose bounds are not known
         return False
     holds = {

@@ -256,6 +256,8 @@ class _Library:
         self.modes: dict[str, bool] = {}
         self.layers: dict[str, torch.nn.Module] = {}
         self.parameters: dict[str, tuple[int, ...]] = {}
+        # Whether a layer is asked for the shapes of its results just now.
+        self.stands_in = False
         self.library = torch.library.Library("jaxnn_import", "DEF")
         self.library.define("mark(str key, Tensor[] tensors, SymInt[] sizes) -> ()")
         self.library.define("call(str key, Tensor[] tensors, SymInt[] sizes) -> Tensor[]")
@@ -291,8 +293,12 @@ class _Library:
         actual = among(tensors, sizes)
         args = as_dicts(rebuild(record.args, actual))
         kwargs = {name: as_dicts(rebuild(item, actual)) for name, item in record.kwargs.items()}
-        with kernels_by_shape():
-            result = type(twin).forward(twin, *args, **kwargs)
+        self.stands_in = True
+        try:
+            with kernels_by_shape():
+                result = type(twin).forward(twin, *args, **kwargs)
+        finally:
+            self.stands_in = False
         found: list[torch.Tensor] = []
         record.results = describe(result, found, [])
         # An operator's results must not be its arguments.

@@ -1,0 +1,68 @@
+"""Whether a forward pass depends on the mode that the model is in."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from .guards import is_torchs, place_of
+from .marks import library_of_marks
+
+if TYPE_CHECKING:
+    import torch
+
+
+@contextmanager
+def noted_modes(lines: list[str]) -> Iterator[None]:
+    """Note where code asks a module for its mode, or sets that, while in this context.
+
+    A layer that only stands in the graph has its mode in the net, and is not noted.
+    """
+    import torch
+
+    kind = torch.nn.Module
+    store = kind.__setattr__
+    library = library_of_marks()
+
+    def note(name: str) -> None:
+        frame = sys._getframe(2)
+        asking = frame.f_globals.get("__name__", "")
+        is_layers = asking.startswith("torch.nn.")
+        # Dictionaries of modules are read for reasons of their own.
+        is_machinery = is_torchs(frame) and (name != "training" or not is_layers)
+        is_machinery |= name != "training" and asking.partition(".")[0] in sys.stdlib_module_names
+        if not (is_machinery or library.stands_in or "/jaxnn/interop/" in frame.f_code.co_filename):
+            lines.append(place_of(frame))
+
+    def read(module: Any, name: str) -> Any:
+        if name in ("training", "__dict__"):
+            note(name)
+        return object.__getattribute__(module, name)
+
+    def written(module: Any, name: str, value: Any) -> None:
+        if name == "training":
+            note(name)
+        store(module, name, value)
+
+    kind.__getattribute__ = read  # type: ignore[method-assign]
+    kind.__setattr__ = written  # type: ignore[method-assign,assignment]
+    try:
+        yield
+    finally:
+        del kind.__getattribute__
+        kind.__setattr__ = store  # type: ignore[method-assign]
+
+
+def train_alone_sets_modes(model: torch.nn.Module) -> bool:
+    """Whether no part of a model does anything of its own when its mode is set."""
+    import torch
+
+    plain = torch.nn.Module
+    return all(
+        type(part).train is plain.train
+        and type(part).eval is plain.eval
+        and not vars(part).keys() & {"train", "eval"}
+        for part in model.modules()
+    )
