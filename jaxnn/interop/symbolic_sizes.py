@@ -13,8 +13,9 @@ import jax
 from flax import nnx
 from jax.export import SymbolicScope, symbolic_shape
 
-from .importer.guards import Undecided, evaluated
+from .importer.guards import evaluated
 from .importer.imported import Imported, programs_of
+from .importer.undecided import Undecided
 
 Dynamic = Literal["batch", False] | Mapping[str, str | Mapping[int, str]]
 Result = TypeVar("Result")
@@ -213,7 +214,7 @@ def with_what_is_asked(
                 error.add_note(_MULTIPLES)
             raise
         except Undecided as question:
-            asked = _Asked(question.guard.text, question.sizes, question.guard.line)
+            asked = _Asked(question.text, question.sizes, question.line)
             reason: Exception = question
         except jax.errors.InconclusiveDimensionOperation as error:
             found = _COMPARISON.search(str(error))

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 
+from .undecided import Undecided
+
 if TYPE_CHECKING:
     import torch
 
@@ -51,23 +53,8 @@ class Guard:
         try:
             return bool(evaluated(self.text, sizes, {ast.Eq: _equal, ast.NotEq: _differ}))
         except Exception as error:
-            raise Undecided(self, sizes, str(error).partition("\n")[0]) from error
-
-
-class Undecided(jax.errors.InconclusiveDimensionOperation):
-    """What is known of symbolic sizes does not say whether a condition holds.
-
-    Attributes:
-        guard: the condition.
-        sizes: those of the call's arrays, by their names in it.
-    """
-
-    def __init__(self, guard: Guard, sizes: Mapping[str, Any], reason: str) -> None:
-        super().__init__(
-            f"whether {guard.text} holds is not known for {dict(sizes)}: {reason} State it among "
-            "the constraints of the symbolic sizes"
-        )
-        self.guard, self.sizes = guard, sizes
+            reason = str(error).partition("\n")[0]
+            raise Undecided(self.text, self.line, sizes, reason) from error
 
 
 def _equal(one: Any, other: Any) -> bool:
