@@ -207,10 +207,11 @@ class Block2(jaxnn.Module):
         return self.relu(out)
 
 
-class ResNet(jaxnn.Module):
+class ResNet(ported.Module):
     """ResNet of test_port."""
 
     def __init__(self, *, rngs):
+        super().__init__(rngs)
         self.stem = jaxnn.Conv2d(3, 4, 3, padding=1, rngs=rngs)
         self.layer1 = jaxnn.Sequential(*(Block(channels=4, rngs=rngs) for _ in range(3)))
         self.layer2 = jaxnn.Sequential(
@@ -222,7 +223,13 @@ class ResNet(jaxnn.Module):
         self.fc = jaxnn.Linear(16, 5, rngs=rngs)
 
     def __call__(self, x):
-        ported.require_shape(x, "x", (None, 3, 8, 8))
+        ported.require_shape(x, "x", (None, 3, None, None))
+        if not self.deterministic:
+            ported.require(
+                x.shape[0] * ((x.shape[2] + 3) // 4) * ((x.shape[3] + 3) // 4) != 1,
+                "x.shape[0] * ((x.shape[2] + 3) // 4) * ((x.shape[3] + 3) // 4) != 1 "
+                "(test_port.py, line 52, in forward)",
+            )
         size = x.shape[0]
         x = self.layer3(self.layer2(self.layer1(self.stem(x))))
         return self.fc(F.adaptive_avg_pool2d(x, 1).reshape(size, 16))
@@ -614,7 +621,7 @@ def test_a_long_condition_on_sizes_is_checked(tmp_path: Path) -> None:
 
 
 class Halves(nn.Module):
-    """Its slices and the number of its steps are sizes of the example."""
+    """Takes an even number of rows; the number of its steps is a size of the example."""
 
     def forward(self, x):
         half = x.shape[1] // 2
@@ -627,10 +634,14 @@ class Halves(nn.Module):
 def test_sizes_that_the_port_has_as_constants_are_required(tmp_path: Path) -> None:
     assert port(Halves(), torch.randn(2, 6, 4), folder=tmp_path).ok
     net = load_port(tmp_path)
-    assert net(jnp.ones((5, 6, 4))).shape == (5, 3, 4)
-    for shape in ((2, 8, 4), (2, 6, 5), (6, 4)):
-        with pytest.raises(ValueError, match=r"x has shape .* was ported for \(any, 6, 4\)"):
+    for shape in ((5, 6, 4), (1, 10, 4)):
+        x = torch.randn(shape)
+        np.testing.assert_allclose(net(jnp.asarray(x.numpy())), Halves()(x), rtol=1e-6)
+    for shape in ((2, 6, 5), (6, 4)):
+        with pytest.raises(ValueError, match=r"x has shape .* was ported for \(any, any, 4\)"):
             net(jnp.ones(shape))
+    with pytest.raises(ValueError, match=r"x\.shape\[1\] % 2 == 0 \(test_port\.py, line \d+"):
+        net(jnp.ones((2, 7, 4)))
 
 
 class Calls(nn.Sequential):

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ..importer.guards import Guard
 from ..importer.operators import DRAWING
 from ..importer.program import (
     Assign,
@@ -26,15 +27,16 @@ from ..importer.program import (
 )
 from ..importer.tree import parts_called
 from .code import RESERVED, TERNARY, Code, call, constant, dtype, is_name, joined, sequence
-from .hints import hints_of
+from .conditions import conditions_of
+from .hints import hints_of, names_of_sizes
 from .loops import rolled
-from .modes import Choice
+from .modes import Choice, OfMode
 from .observing import Kind, Kinds
 from .parts import Part
 from .simplify import Item, simplified
 from .spellings import spelled
 from .steps import values_in
-from .wrapping import INDENT, WIDTH, wrapped
+from .wrapping import INDENT, WIDTH, with_message, wrapped
 
 DEPTH = 4
 
@@ -121,7 +123,20 @@ class MethodWriter:
             for name in values_in(item.step):
                 self.consumers.setdefault(name, set()).add(at)
                 self.counts[name] += 1
-        self.hints = hints_of(self.items, call_names)
+        self.hints = hints_of(self.items, call_names, self._names_of_sizes())
+
+    def _names_of_sizes(self) -> dict[tuple[str, int], str]:
+        """Return what the original calls the sizes of its arguments, by the arrays' names."""
+        arrays = {
+            item.name: item.structure.name
+            for item in self.body.inputs
+            if isinstance(item.structure, Value)
+        }
+        return {
+            (arrays[name], dim): called
+            for (name, dim), called in names_of_sizes(self.part.original).items()
+            if name in arrays
+        }
 
     def write(self) -> Method:
         """Return the method."""
@@ -213,13 +228,28 @@ class MethodWriter:
                 code, sizes = self.codes[name].text, constant(shape).text
                 named = constant(code).text
                 self.lines += wrapped(f"ported.require_shape({code}, {named}, {sizes})", INDENT)
-        for guard in self.body.guards:
-            condition = re.sub(
-                r"(\w+)\.shape", lambda match: f"{self.codes[match[1]].text}.shape", guard.text
-            )
-            place = re.sub(r'File ".*/|"', "", guard.line)
-            told = constant(f"{guard.text} ({place})" if place else guard.text)
-            self.lines += wrapped(f"ported.require({condition}, {told.text})", INDENT)
+        of_mode = [guard for guard in self.body.guards if isinstance(guard, OfMode)]
+        common = conditions_of(guard for guard in self.body.guards if guard not in of_mode)
+        for guard in common:
+            self.lines += self._required(guard, INDENT)
+        for training in (True, False):
+            own = conditions_of(guard for guard in of_mode if guard.training is training)
+            texts = [guard.text for guard in common]
+            lines = [self._required(g, INDENT + 4) for g in own if g.text not in texts]
+            if lines:
+                self.uses_mode = True
+                sign = "not " if training else ""
+                self.lines.append(f"{' ' * INDENT}if {sign}self.deterministic:")
+                self.lines += [line for part in lines for line in part]
+
+    def _required(self, guard: Guard, indent: int) -> list[str]:
+        """Return the statement that a condition is required, which says what asks for it."""
+        condition = re.sub(
+            r"(\w+)\.shape", lambda match: f"{self.codes[match[1]].text}.shape", guard.text
+        )
+        place = re.sub(r'File ".*/|"', "", guard.line)
+        told = f"{guard.text} ({place})" if place else guard.text
+        return with_message("ported.require", [condition], told, indent)
 
     def _hold(self, name: str, variable: str) -> None:
         self.held[variable] = name
@@ -272,6 +302,9 @@ class MethodWriter:
         if not self.consumers.get(name):
             return "_"
         base = self.hints.get(name) or re.sub(r"_\d+$", "", name)
+        kind = self.kinds.named(name)
+        if name not in self.hints and kind is not None and kind.dtype is None and not kind.length:
+            base = "size"
         base = _READABLE.get(base, f"layer_{base}" if base.isdigit() else base)
         base = f"{base}_" if base in RESERVED or not is_name(base) else base
         variable, count = base, 1

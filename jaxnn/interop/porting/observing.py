@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
@@ -22,7 +24,7 @@ class Kind:
 
     Attributes:
         dtype: its dtype; None for a size.
-        shapes: the shapes that it has had.
+        shapes: the shape that it has had in each run of the program, which all values share.
         length: of a tuple or list of arrays, how many there are.
     """
 
@@ -76,28 +78,38 @@ class Kinds:
 Observed = dict[int, dict[str, Kind]]
 
 
-def observe(net: nnx.Module, args: tuple[Any, ...], kwargs: Any) -> Observed:
-    """Return what the values of each program are, from a call in each mode, by body and name."""
-    noting = _Noting()
+def observe(net: nnx.Module, calls: Sequence[tuple[tuple[Any, ...], Any]]) -> Observed:
+    """Return what the values of each program are, by body and name.
+
+    Args:
+        net: the imported model.
+        calls: its calls, each as positional and named arguments, which are made in each mode. What
+            is equal in all of them alone counts as equal.
+    """
+    runs: dict[int, list[dict[str, Kind | None]]] = {}
     for mode in (net.train, net.eval):
         mode()
-        with observed_by(noting):
-            try:
-                nnx.eval_shape(lambda module: _called_once(module, args, kwargs), net)
-            except ValueError:  # a mode that the model cannot run in
-                continue
-    found: Observed = {}
-    for body, values in noting.seen:
-        kinds = found.setdefault(id(body), {})
-        for name, value in values.items():
-            kind = kind_of(value)
-            known = kinds.get(name, kind)
-            if kind is not None and known is not None and kind.dtype == known.dtype:
-                shapes = (
-                    known.shapes if kind.shapes[0] in known.shapes else known.shapes + kind.shapes
-                )
-                if len({len(shape) for shape in shapes}) == 1:
-                    kinds[name] = Kind(kind.dtype, shapes, kind.length)
+        for args, kwargs in calls:
+            noting = _Noting()
+            with observed_by(noting), suppress(ValueError, TypeError):
+                nnx.eval_shape(partial(_called_once, args=args, kwargs=kwargs), net)
+                noting.is_whole = True
+            for body, values in noting.seen if noting.is_whole else ():
+                kinds = {name: kind_of(value) for name, value in values.items()}
+                known = runs.setdefault(id(body), [])
+                if kinds not in known:
+                    known.append(kinds)
+    return {body: _of_all(known) for body, known in runs.items()}
+
+
+def _of_all(runs: Sequence[Mapping[str, Kind | None]]) -> dict[str, Kind]:
+    """Return what all runs of a program have shown of its values."""
+    found = {}
+    for name in runs[0]:
+        kinds = [kind for run in runs if (kind := run.get(name)) is not None]
+        if len(kinds) == len(runs) and len({(k.dtype, k.ndim, k.length) for k in kinds}) == 1:
+            shapes = tuple(kind.shapes[0] for kind in kinds)
+            found[name] = Kind(kinds[0].dtype, shapes, kinds[0].length)
     return found
 
 
@@ -110,7 +122,7 @@ def kind_of(value: Any) -> Kind | None:
     return Kind() if isinstance(value, (int, float)) else None
 
 
-def _called_once(module: Any, args: tuple[Any, ...], kwargs: Any) -> int:
+def _called_once(module: Any, *, args: tuple[Any, ...], kwargs: Any) -> int:
     rngs = {"rngs": nnx.Rngs(0)} if isinstance(module, Imported) else {}
     module(*args, **kwargs, **rngs)
     return 0
@@ -121,6 +133,7 @@ class _Noting(Observer):
 
     def __init__(self) -> None:
         self.seen: list[tuple[Body, dict[str, Any]]] = []
+        self.is_whole = False
 
     def begins(self, body: Body, values: dict[str, Any]) -> None:
         self.seen.append((body, values))

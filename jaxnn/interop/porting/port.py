@@ -9,10 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jax.numpy as jnp
 from flax import nnx
 
-from ..checkpoint import as_numpy
 from ..from_torch import check_module, example_of
 from ..importer.importation import import_model
 from ..importer.program import leaves
@@ -20,9 +18,9 @@ from ..importer.training_modes import set_mode
 from ..importer.tree import Node
 from ..proof.comparing import Check, check_import
 from ..proof.copies import as_wide_as
-from ..proof.differences import map_leaves
 from ..proof.evidence import evidence
 from .as_json import arguments_as_json
+from .examples import examples_of
 from .parity import (
     MODEL,
     PARITY,
@@ -122,8 +120,8 @@ def _files(
     """Return the imported model, the source, and what the original returns."""
     made = import_model(module, [(args, kwargs)], nnx.Rngs(0), "auto")
     net, tree = check_import(made, module, check), made.tree
-    given = [map_leaves(value, lambda v: jnp.asarray(as_numpy(v))) for value in (args, kwargs)]
-    source = source_of(tree, net, *given)
+    examples = examples_of(net, made.calls)
+    source = source_of(tree, net, [call for example in examples for call in example.in_jax()])
     evaluates = not isinstance(tree.root.evaluation, str)
     original = copy.deepcopy(module)
     set_mode(original, not evaluates)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,17 +25,18 @@ from .wrapping import wrapped
 TRAINING, EVALUATION = "training", "evaluation"
 
 
-def source_of(tree: ModelTree, net: nnx.Module, args: tuple[Any, ...], kwargs: Any) -> str:
+def source_of(
+    tree: ModelTree, net: nnx.Module, calls: Sequence[tuple[tuple[Any, ...], Any]]
+) -> str:
     """Return the source of an imported model.
 
     Args:
         tree: what it is made of.
         net: the imported model.
-        args: arrays for a call of it.
-        kwargs: those by name.
+        calls: calls of it, of all sizes that are to be told apart.
     """
     root = part_of(tree.root)
-    file = _File(tree.tied, root, net, observe(net, args, kwargs))
+    file = _File(tree.tied, root, net, observe(net, calls))
     file.find_chains(root)
     return file.text(definitions_of(root))
 
