@@ -13,6 +13,7 @@ from ..proof.calls import Call, free_shapes, name_of, other_calls, refusal
 
 # How many sizes beside those of the example are looked at.
 FURTHER = 2
+THE_EXAMPLE = "the example"
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,11 @@ class Example:
     call: Call
     others: tuple[tuple[str, Sequence[Call]], ...]
 
+    @property
+    def prefix(self) -> str:
+        """What its calls of other sizes are called after."""
+        return "" if self.name == THE_EXAMPLE else f"{self.name}: "
+
     def in_jax(self) -> list[tuple[tuple[Any, ...], dict[str, Any]]]:
         """Return the call, and one of each of the other sizes, with arrays of JAX."""
         calls = [self.call, *(calls[-1] for _, calls in self.others)]
@@ -44,7 +50,7 @@ def examples_of(net: nnx.Module, calls: Sequence[CallOfTorch]) -> list[Example]:
         calls: calls of the original.
     """
     made = [Call.of(*call) for call in calls]
-    names = ["the example", *(name_of(made[0], call, at) for at, call in enumerate(made[1:], 2))]
+    names = [THE_EXAMPLE, *(name_of(made[0], call, at) for at, call in enumerate(made[1:], 2))]
     return [Example(name, call, _others(net, call)) for name, call in zip(names, made, strict=True)]
 
 

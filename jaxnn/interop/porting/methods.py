@@ -15,7 +15,6 @@ from ..importer.program import (
     Body,
     Call,
     Custom,
-    Input,
     Literal,
     Opaque,
     Operation,
@@ -33,6 +32,7 @@ from .loops import rolled
 from .modes import Choice, OfMode
 from .observing import Kind, Kinds
 from .parts import Part
+from .signatures import argument, of_arrays, parameters_of, places_of, without_constants
 from .simplify import Item, simplified
 from .spellings import spelled
 from .steps import values_in
@@ -63,29 +63,6 @@ class Method:
     draws: bool = False
 
 
-def parameters_of(body: Body) -> list[str]:
-    """Return the parameters of a method: constants are part of the program, and none of it."""
-    parameters, is_named = [], False
-    for item in body.inputs:
-        if not leaves(item.structure):
-            continue
-        name = _argument(item)
-        if item.variadic == "*":
-            is_named = True
-        elif item.keyword_only and not is_named and not item.variadic:
-            parameters.append("*")
-            is_named = True
-        parameters.append(f"{item.variadic}{name}")
-    captured = list(body.captured)
-    if captured and any(parameter.startswith("**") for parameter in parameters):
-        return [*parameters[:-1], *captured, parameters[-1]]
-    return [*parameters, *captured]
-
-
-def _argument(item: Input) -> str:
-    return f"{item.name}_" if item.name in RESERVED or not is_name(item.name) else item.name
-
-
 class MethodWriter:
     """Writes the lines of one program.
 
@@ -96,6 +73,7 @@ class MethodWriter:
         called: the program that a part of the model has, by the part and the variant.
         call_names: what the results of calls are called, by the attribute called.
         function: the name of a function with a gradient of its own, in the file.
+        asked: conditions on sizes that hold where the method is called.
     """
 
     def __init__(
@@ -106,8 +84,9 @@ class MethodWriter:
         called: Callable[[Part, int], Body],
         call_names: Mapping[str, list[str]],
         function: Callable[[Custom], str],
+        asked: frozenset[str] = frozenset(),
     ) -> None:
-        self.body, self.part, self.kinds = body, part, kinds
+        self.body, self.part, self.kinds, self.asked = body, part, kinds, asked
         self.called, self.function = called, function
         self.lines: list[str] = []
         self.codes: dict[str, Code] = {}
@@ -216,22 +195,24 @@ class MethodWriter:
 
     def _bind_inputs(self) -> None:
         given = [item for item in self.body.inputs if leaves(item.structure)]
-        for name in (*map(_argument, given), *self.body.captured):
+        for name in (*map(argument, given), *self.body.captured):
             self._hold(name, name)
         for item in given:
-            self._bind(_argument(item), item.structure)
+            self._bind(argument(item), item.structure)
 
     def _require(self) -> None:
         """Refuse what the program does not hold for."""
+        places = places_of(self.body)
         for name, shape in self.body.shapes:
             if name in self.codes:  # else nothing uses it
                 code, sizes = self.codes[name].text, constant(shape).text
-                named = constant(code).text
+                named = constant(places.get(name, code)).text
                 self.lines += wrapped(f"ported.require_shape({code}, {named}, {sizes})", INDENT)
         of_mode = [guard for guard in self.body.guards if isinstance(guard, OfMode)]
         common = conditions_of(guard for guard in self.body.guards if guard not in of_mode)
         for guard in common:
-            self.lines += self._required(guard, INDENT)
+            if guard.text not in self.asked:
+                self.lines += self._required(guard, INDENT)
         for training in (True, False):
             own = conditions_of(guard for guard in of_mode if guard.training is training)
             texts = [guard.text for guard in common]
@@ -244,11 +225,10 @@ class MethodWriter:
 
     def _required(self, guard: Guard, indent: int) -> list[str]:
         """Return the statement that a condition is required, which says what asks for it."""
-        condition = re.sub(
-            r"(\w+)\.shape", lambda match: f"{self.codes[match[1]].text}.shape", guard.text
-        )
+        condition = of_arrays(guard.text, {n: code.text for n, code in self.codes.items()})
         place = re.sub(r'File ".*/|"', "", guard.line)
-        told = f"{guard.text} ({place})" if place else guard.text
+        told = of_arrays(guard.text, places_of(self.body))
+        told = f"{told} ({place})" if place else told
         return with_message("ported.require", [condition], told, indent)
 
     def _hold(self, name: str, variable: str) -> None:
@@ -456,10 +436,11 @@ class MethodWriter:
         captured: dict[str, Any] = {}
         if child.kind == "class" and child.programs:
             body = self.called(child, step.variant)
-            args, kwargs = _given(body, args, kwargs)
+            args, kwargs = without_constants(body, args, kwargs)
             captured = dict(zip(body.captured, step.captured, strict=True))
-            if step.variant:
-                function += f".call_{step.variant}"
+            number = child.number(step.variant)
+            if number:
+                function += f".call_{number}"
         elif child.kind == "layer":
             kwargs = {name: value for name, value in kwargs.items() if value is not None}
         options = {name: self.code(value) for name, value in {**kwargs, **captured}.items()}
@@ -467,30 +448,6 @@ class MethodWriter:
             options["rngs"] = Code("rngs")
         code = call(function, *(self.code(value) for value in args), **options)
         return replace(code, ordered=code.ordered or child.mutable or child.draws)
-
-
-def _given(body: Body, args: list[Any], kwargs: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
-    """Return a call's arguments without those that are constants, which the program contains."""
-    positional: list[Any] = []
-    named: dict[str, Any] = {}
-    left, known = list(args), dict(kwargs)
-    for item in body.inputs:
-        if item.variadic == "*":
-            taken, left = left, []
-            if leaves(item.structure):
-                positional += taken
-        elif item.variadic == "**":
-            if leaves(item.structure):
-                named |= known
-        elif left and not item.keyword_only:
-            value = left.pop(0)
-            if leaves(item.structure):
-                positional.append(value)
-        elif item.name in known:
-            value = known.pop(item.name)
-            if leaves(item.structure):
-                named[_argument(item)] = value
-    return positional, named
 
 
 def access(part: Part, path: str) -> str:

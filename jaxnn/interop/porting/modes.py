@@ -22,8 +22,7 @@ from ..importer.program import (
     leaves,
     rebuild,
 )
-from .simplify import COPIES
-from .steps import substituted
+from .steps import COPIES, substituted
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -13,9 +12,10 @@ import numpy as np
 from flax import nnx
 
 from ..importer.custom_vjp import run_pass
-from ..importer.imported import Imported
+from ..importer.imported import Imported, run_program
 from ..importer.observers import Observer, observed_by
 from ..importer.program import Body, Custom, Literal, State, Value
+from .entries import TRAINING, Entry
 
 
 @dataclass(frozen=True)
@@ -78,28 +78,45 @@ class Kinds:
 Observed = dict[int, dict[str, Kind]]
 
 
-def observe(net: nnx.Module, calls: Sequence[tuple[tuple[Any, ...], Any]]) -> Observed:
+def observe(net: nnx.Module, entries: Sequence[Entry]) -> Observed:
     """Return what the values of each program are, by body and name.
 
     Args:
         net: the imported model.
-        calls: its calls, each as positional and named arguments, which are made in each mode. What
-            is equal in all of them alone counts as equal.
+        entries: the kinds of its calls, whose examples are run in each mode. What is equal in all
+            of them alone counts as equal.
     """
     runs: dict[int, list[dict[str, Kind | None]]] = {}
-    for mode in (net.train, net.eval):
-        mode()
-        for args, kwargs in calls:
-            noting = _Noting()
-            with observed_by(noting), suppress(ValueError, TypeError):
-                nnx.eval_shape(partial(_called_once, args=args, kwargs=kwargs), net)
-                noting.is_whole = True
-            for body, values in noting.seen if noting.is_whole else ():
-                kinds = {name: kind_of(value) for name, value in values.items()}
-                known = runs.setdefault(id(body), [])
-                if kinds not in known:
-                    known.append(kinds)
+    if not isinstance(net, Imported):
+        return {}
+    for entry in entries:
+        for mode, program in entry.programs.items():
+            (net.train if mode == TRAINING else net.eval)()
+            body = replace(program.body, shapes=(), guards=())  # which may ask for other sizes
+            for example in entry.examples:
+                for args, kwargs in example.in_jax():
+                    _note(net, body, program.body, partial(_run, args=args, kwargs=kwargs), runs)
     return {body: _of_all(known) for body, known in runs.items()}
+
+
+def _note(
+    net: Imported,
+    run: Body,
+    written: Body,
+    call: Callable[..., int],
+    runs: dict[int, list[dict[str, Kind | None]]],
+) -> None:
+    noting = _Noting()
+    with observed_by(noting):
+        try:
+            nnx.eval_shape(partial(call, body=run), net)
+        except (ValueError, TypeError):  # a mode that the model cannot run in
+            return
+    for body, values in noting.seen:
+        kinds = {name: kind_of(value) for name, value in values.items()}
+        known = runs.setdefault(id(written if body is run else body), [])
+        if kinds not in known:
+            known.append(kinds)
 
 
 def _of_all(runs: Sequence[Mapping[str, Kind | None]]) -> dict[str, Kind]:
@@ -122,9 +139,8 @@ def kind_of(value: Any) -> Kind | None:
     return Kind() if isinstance(value, (int, float)) else None
 
 
-def _called_once(module: Any, *, args: tuple[Any, ...], kwargs: Any) -> int:
-    rngs = {"rngs": nnx.Rngs(0)} if isinstance(module, Imported) else {}
-    module(*args, **kwargs, **rngs)
+def _run(module: Imported, *, body: Body, args: tuple[Any, ...], kwargs: Any) -> int:
+    run_program(module, body, args, kwargs, nnx.Rngs(0))
     return 0
 
 
@@ -133,7 +149,6 @@ class _Noting(Observer):
 
     def __init__(self) -> None:
         self.seen: list[tuple[Body, dict[str, Any]]] = []
-        self.is_whole = False
 
     def begins(self, body: Body, values: dict[str, Any]) -> None:
         self.seen.append((body, values))

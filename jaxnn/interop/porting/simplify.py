@@ -17,14 +17,7 @@ from ..importer.program import (
 )
 from .observing import Kinds
 from .parts import Part
-from .steps import results_of, states_in, substituted, values_in
-
-# What returns its operand as it is.
-COPIES = {
-    "alias", "clone", "contiguous", "lift_fresh_copy", "lift_fresh", "lift", "alias_copy",
-    "_lazy_clone", "resolve_neg", "detach_",
-}  # fmt: skip
-_CONVERSIONS = {"_to_copy", "to", "to_dtype", "type_as"}
+from .steps import CONVERSIONS, COPIES, results_of, states_in, substituted, values_in
 
 
 @dataclass(frozen=True)
@@ -115,7 +108,7 @@ class _Simplifying:
             return value if is_stopped or not kind.is_float else None
         if step.operator in ("expand", "view", "reshape"):
             return value if is_same and "dtype" not in given else None
-        return value if is_same and step.operator in _CONVERSIONS else None
+        return value if is_same and step.operator in CONVERSIONS else None
 
     def _known_size(self, step: Operation) -> Any:
         """Return a size that has been computed before."""

@@ -71,7 +71,7 @@ def with_message(call: str, arguments: list[str], text: str, indent: int) -> lis
         return [f"{margin}{call}(", inner + content, f"{margin})"]
     lines = [f"{margin}{call}("]
     for argument in arguments:
-        lines += [inner + line for line in _at_operators(f"{argument},", WIDTH - len(inner))]
+        lines += [inner + line for line in at_operators(f"{argument},", WIDTH - len(inner))]
     width = WIDTH - len(inner) - 3 - text.count("\\") - text.count('"')
     pieces = textwrap.wrap(
         text, width, drop_whitespace=False, break_long_words=False, break_on_hyphens=False
@@ -85,8 +85,12 @@ _LEVELS = ((" or ",), (" and ",), (" == ", " != ", " <= ", " >= ", " < ", " > ")
            (" * ", " // ", " % "))  # fmt: skip
 
 
-def _at_operators(expression: str, width: int) -> list[str]:
-    """Return an expression as lines that begin with its operators, the loosest first."""
+def at_operators(expression: str, width: int) -> list[str]:
+    """Return an expression as lines that begin with its operators, the loosest first.
+
+    >>> at_operators("a == b and c == d", 12)
+    ['a == b', 'and c == d']
+    """
     if len(expression) <= width:
         return [expression]
     for signs in _LEVELS:
@@ -98,7 +102,7 @@ def _at_operators(expression: str, width: int) -> list[str]:
         if len(places) > 1:
             ends = [*places[1:], len(expression) + 1]
             parts = [expression[a : b - 1].strip() for a, b in zip(places, ends, strict=True)]
-            return [line for part in parts for line in _at_operators(part, width)]
+            return [line for part in parts for line in at_operators(part, width)]
     return [expression]
 
 
