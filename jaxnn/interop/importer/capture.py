@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from .budget import within_budget
+from .conditions import Origin, choices_unnoted, fixed_size, guards_of, noted_origins
 from .decisions import Decisions, as_decided, undecided
 from .functionalising import functional, switches_as_marks
 from .gradients import CustomGradient, Recorder, Refused, marked_gradients
-from .guards import Guard, Origin, choices_unnoted, fixed_size, guards_of, noted_origins
+from .guards import Guard
 from .marks import RecordedCall, call_of_the_model, library_of_marks, traced
 from .modes_read import noted_modes
 from .quirks import (

@@ -16,8 +16,8 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from .gradients import Refused
-from .guards import line_of_the_model
 from .kernels import kernels_by_shape
+from .lines import line_of_the_model
 from .program import Opaque, leaves, rebuild
 from .structures import (
     among,

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .gradients import Refused
-from .guards import is_the_models, line_of_the_model, place_of
 from .layers import layer_name
+from .lines import is_the_models, line_of_the_model, place_of
 from .restoring import left_as_it_was
 from .structures import NotDescribable, copied_call, describe, named_arguments
 
