@@ -15,6 +15,7 @@ from typing import Any
 from ..importer.guards import Guard, evaluated, is_of_fixed
 
 _SIZE = re.compile(r"\w+\.shape\[\d+\]")
+_EQUAL = re.compile(r"(\w+\.shape\[\d+\]) == (\w+\.shape\[\d+\])")
 # A bound of one size from below.
 _BOUND = re.compile(r"(\w+\.shape\[\d+\]) (>=|>) (\d+)")
 
@@ -42,7 +43,25 @@ def conditions_of(guards: Iterable[Guard]) -> list[Guard]:
                 text = f"{bound[1]} >= {number}"
             if text != "True":
                 found.setdefault(text, replace(guard, text=text))
-    return _without_weaker([guard for guard in found.values() if not is_of_fixed(guard)])
+    kept = [guard for guard in found.values() if not is_of_fixed(guard)]
+    return _without_weaker(_without_consequences(kept))
+
+
+def _without_consequences(guards: list[Guard]) -> list[Guard]:
+    """Return conditions without those that are another one where sizes said to be equal are."""
+    first: dict[str, str] = {}
+    for guard in guards:
+        pair = _EQUAL.fullmatch(guard.text)
+        if pair is not None:
+            first[pair[2]] = first.get(pair[1], pair[1])
+    kept: dict[str, Guard] = {}
+    for guard in guards:
+        if _EQUAL.fullmatch(guard.text):
+            kept.setdefault(guard.text, guard)
+        else:
+            text = _SIZE.sub(lambda size: first.get(size[0], size[0]), guard.text)
+            kept.setdefault(as_written(text), guard)
+    return list(kept.values())
 
 
 def _parts(text: str) -> Iterator[str]:
@@ -63,6 +82,8 @@ def as_written(text: str) -> str:
     """
     names = list(dict.fromkeys(_SIZE.findall(text)))
     plain = ast.unparse(ast.parse(text, mode="eval"))
+    if pair := _EQUAL.fullmatch(plain):
+        return " == ".join(sorted(pair.groups()))
     try:
         of_one = [] if len(names) != 1 else ["True", f"{names[0]} >= 1"]
         simple = sorted(_simplified(plain, names), key=len)
