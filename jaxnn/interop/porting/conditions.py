@@ -6,13 +6,13 @@ import ast
 import itertools
 import random
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 from typing import Any
 
-from ..importer.guards import Guard, evaluated, is_of_fixed
+from ..importer.guards import Guard, is_of_fixed
 
 _SIZE = re.compile(r"\w+\.shape\[\d+\]")
 _EQUAL = re.compile(r"(\w+\.shape\[\d+\]) == (\w+\.shape\[\d+\])")
@@ -111,7 +111,10 @@ def _without_weaker(guards: list[Guard]) -> list[Guard]:
         for strong in kept:
             if strong is weak or set(_SIZE.findall(strong.text)) != set(names):
                 continue
-            found = list(_at_many_sizes([strong.text, weak.text], list(dict.fromkeys(names))))
+            try:
+                found = list(_at_many_sizes([strong.text, weak.text], list(dict.fromkeys(names))))
+            except NameError:  # a function that is not known here
+                continue
             if any(holds for _, (holds, _) in found) and all(w for _, (holds, w) in found if holds):
                 kept.remove(weak)
                 break
@@ -134,10 +137,19 @@ def _at_many_sizes(
             tried += itertools.product(known, repeat=len(names))
         sizes = [*known, *(draw.randrange(4000) for _ in range(30))]
         tried += [tuple(draw.choice(sizes) for _ in names) for _ in range(1000)]
+    functions = [_compiled(text, names) for text in texts]
     for at in tried:
-        given = dict(zip(names, at, strict=True))
         with suppress(ZeroDivisionError):
-            yield at, [bool(evaluated(text, given)) for text in texts]
+            yield at, [bool(function(*at)) for function in functions]
+
+
+def _compiled(text: str, names: list[str]) -> Callable[..., Any]:
+    """Return a condition as a function of its sizes."""
+    text = _SIZE.sub(lambda size: f"size_{names.index(size[0])}", text)
+    arguments = ", ".join(f"size_{at}" for at in range(len(names)))
+    known = {"min": min, "max": max, "Min": min, "Max": max, "abs": abs, "int": int}
+    made: Callable[..., Any] = eval(f"lambda {arguments}: {text}", {"__builtins__": {}, **known})
+    return made
 
 
 def _simplified(text: str, names: list[str]) -> list[str]:
