@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from .alike import Alike
 from .budget import within_budget
 from .conditions import Origin, choices_unnoted, fixed_size, guards_of, noted_origins
 from .decisions import Decisions, as_decided, undecided
@@ -51,6 +52,7 @@ class Captured:
         notes: what the importer has to warn of.
         equalities: the sizes that the user has said to be equal.
         asks_mode: whether anything in the forward pass asks for the mode, or sets it.
+        alike: the blocks of which some stand for others.
     """
 
     program: torch.export.ExportedProgram
@@ -61,6 +63,7 @@ class Captured:
     notes: list[str] = field(default_factory=list)
     equalities: tuple[Guard, ...] = ()
     asks_mode: bool = True
+    alike: Alike = field(default_factory=Alike)
 
     def shapes(self) -> list[tuple[int | None, ...]]:
         """Return the shape of each tensor of the call, None for a size that may differ."""
@@ -81,6 +84,7 @@ def capture(
     free: Sequence[frozenset[int]],
     decisions: Decisions | None = None,
     size_one: bool = True,
+    alike: Alike | None = None,
 ) -> Captured:
     """Export `model` in the mode that it is in.
 
@@ -93,9 +97,11 @@ def capture(
         decisions: how branches on values are taken; without them such a branch is refused.
         size_one: whether a dimension that may differ may be 1 (or 0), with the conditions that the
             model has on that; else the exporter takes for granted that it is more.
+        alike: the blocks of which some may stand for others.
     """
     import torch
 
+    alike = Alike() if alike is None else alike
     structure, named, tensors, _ = described_call(args, kwargs)
     call = call_of_the_model(model)
     tensors = told_apart(tensors)
@@ -135,7 +141,7 @@ def capture(
     recorder = Recorder(operators.mark, operators.stand_in, operators.alias)
     with ExitStack() as stack:
         for context in (
-            left_as_it_was(model), traced(model, is_layer, records), gradient_marks(),
+            left_as_it_was(model), traced(model, is_layer, records, alike), gradient_marks(),
             masks_as_they_are(), einsum_in_order(), sizes_as_numbers(), quietly(),
             noted_origins(origins), marked_gradients(recorder), noted_modes(asked),
             oblivious(size_one and any(free)), choices_unnoted(), within_budget(),
@@ -146,9 +152,10 @@ def capture(
         exported = torch.export.export(Flat(), tuple(tensors), dynamic_shapes=shapes, strict=False)
         exported = functional(exported)
     modes = dict(library_of_marks().modes)
+    alike.add_modes(modes)
     return Captured(
         exported, records, origins, recorder.records, modes, recorder.notes,
-        asks_mode=bool(asked or decisions),
+        asks_mode=bool(asked or decisions), alike=alike,
     )  # fmt: skip
 
 

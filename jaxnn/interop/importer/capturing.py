@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import jax
 
+from .alike import Alike, Group, Runs, Unlike, groups_of
 from .budget import OverBudget
 from .capture import Captured, capture, is_valid_for
 from .decisions import Decisions, decide
@@ -70,6 +71,9 @@ class Capturing:
         self._called_in: dict[bool, dict[str, bool]] = {}
         # By example, what was captured in evaluation mode and holds for training as well.
         self._of_both: dict[int, list[tuple[Captured, Lowered]]] = {}
+        # The blocks that look alike, but for those that turned out not to be.
+        self._groups: list[Group] = []
+        self._runs = Runs()
         self._is_plain = train_alone_sets_modes(model)
 
     def run(self) -> ModelPrograms:
@@ -84,6 +88,7 @@ class Capturing:
         with modes_put_back(self.model):
             for training in MODES:
                 self._set_to[training] = set_mode(self.model, training)
+                self._groups = list(groups_of(self.model, _is_layer))
                 for number, example in enumerate(self.examples):
                     try:
                         self._capture_call(training, number, example)
@@ -122,16 +127,14 @@ class Capturing:
     def _capture_call(self, training: bool, number: int, example: CallOfTorch) -> None:
         """Keep the programs of a call, in the mode that the model is in."""
         has_wide_integers = bool(jax.config.read("jax_enable_x64"))
-        found = probe(self.model, example, has_wide_integers)
+        self._runs = Runs(self._groups)
+        found = probe(self.model, example, has_wide_integers, self._runs)
         self.notes += [f"{self.name}: {note}" for note in found]
         if self._found.fit(self.name, training, example):
             return
         lowered = self._of_both.pop(number, None)
         if lowered is None:
-            lowered = [
-                (captured, lower(captured, self.paths, OPERATORS, self._largest_literal))
-                for captured in self._captured(example, self.sizes[number])
-            ]
+            lowered = self._lowered(example, self.sizes[number])
             if self._is_plain and not any(captured.asks_mode for captured, _ in lowered):
                 self._of_both[number] = lowered
             modes = [captured.modes for captured, _ in lowered]
@@ -147,6 +150,20 @@ class Capturing:
                         "kinds; use two modules that share their parameters"
                     )
             self._found.add(training, programs, self.paths, self._known)
+
+    def _lowered(self, example: CallOfTorch, sizes: FreeSizes) -> list[tuple[Captured, Lowered]]:
+        """Capture a call, all blocks of those that turn out not to be alike."""
+        while True:
+            noted = len(self.notes), len(self.beside)
+            captures = self._captured(example, sizes)
+            try:
+                return [
+                    (captured, lower(captured, self.paths, OPERATORS, self._largest_literal))
+                    for captured in captures
+                ]
+            except Unlike as error:
+                self._groups = [group for group in self._groups if group not in error.groups]
+                del self.notes[noted[0] :], self.beside[noted[1] :]
 
     # --- the ways to capture ---------------------------------------------------------------------
 
@@ -224,16 +241,31 @@ class Capturing:
         return [found]
 
     def _export(self, way: Way, sizes: FreeSizes, decisions: Decisions | None) -> Captured:
-        def is_layer(module: torch.nn.Module) -> bool:
-            return layer_name(module) is not None
-
-        with warnings.catch_warnings(), steady_seeds():
-            warnings.simplefilter("ignore")
-            captured = _decomposed(
-                capture(self.model, *way.call, is_layer, way.free, decisions, way.size_one)
-            )
+        while True:
+            alike = Alike(self._groups if decisions is None else (), self._runs.of)
+            try:
+                with warnings.catch_warnings(), steady_seeds():
+                    warnings.simplefilter("ignore")
+                    captured = capture(
+                        self.model, *way.call, _is_layer, way.free, decisions, way.size_one, alike
+                    )
+                    captured = _decomposed(captured)
+            except Exception:
+                # It may be that the model asks a block for what it has not done.
+                unlike = list(alike.standing)
+                if not unlike:
+                    raise
+            else:
+                unlike = alike.unlike()
+                if not unlike:
+                    break
+            self._groups = [group for group in self._groups if group not in unlike]
         captured.equalities = tuple(sizes.equalities())
         return captured
+
+
+def _is_layer(module: torch.nn.Module) -> bool:
+    return layer_name(module) is not None
 
 
 def _decomposed(captured: Captured) -> Captured:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from .alike import Alike, Seen, has_opaque, result_like, seen_call, signature_of, state_of
 from .gradients import Refused
 from .kernels import kernels_by_shape
 from .lines import line_of_the_model
@@ -49,7 +50,10 @@ class RecordedCall:
 
 @contextmanager
 def traced(
-    model: torch.nn.Module, is_layer: Callable[[torch.nn.Module], bool], records: list[RecordedCall]
+    model: torch.nn.Module,
+    is_layer: Callable[[torch.nn.Module], bool],
+    records: list[RecordedCall],
+    alike: Alike,
 ) -> Iterator[None]:
     """Let the parts of `model` leave marks and calls in the graph, while in this context.
 
@@ -57,7 +61,8 @@ def traced(
     """
     library = library_of_marks()
     library.records, library.twins, library.modes = records, {}, {}
-    library.layers, library.parameters = {}, {}
+    library.layers, library.parameters, library.alike = {}, {}, alike
+    alike.begin(model)
     changed = []
     try:
         _, *modules = _modules_to_trace(model, is_layer)  # the first is the model
@@ -133,16 +138,21 @@ def _marked_forward(
         if not inner:  # the exporter has put its own tensors in the parameters' places
             layers = library.layers.items()
             library.parameters = {name: _identities(layer) for name, layer in layers}
+        block = _Block(library.alike, name, module, args, kwargs)
+        if block.like:
+            return _called_like(library, block.like, name, args, kwargs)
         args, kwargs = _aliased(args, kwargs)
         structure, named, tensors, sizes = described_call(args, kwargs, inner)
         arguments = arguments_of(forward, structure, named)
         record = RecordedCall(name, structure, named, arguments)
         key = library.add(record)
         torch.ops.jaxnn_import.mark(f"enter {key}", tensors, sizes)
+        block.begins(tensors)
         try:
             result = call(*args, **kwargs)
         except BaseException:
             torch.ops.jaxnn_import.mark(f"exit {key}", [], [])
+            block.ends(None)
             raise
         if inner:
             _without_changed(record, forward, args, kwargs, tensors)
@@ -150,9 +160,49 @@ def _marked_forward(
         found_sizes: list[Any] = []
         record.results = describe(result, found, found_sizes, inner)
         torch.ops.jaxnn_import.mark(f"exit {key}", found, found_sizes)
+        is_known = not found_sizes and not has_opaque(record.results)
+        block.ends(seen_call(name, block.signature, result, record.results, found, is_known))
         return result
 
     return marked
+
+
+class _Block:
+    """A call of a module that others may be like.
+
+    Attributes:
+        signature: of its arguments; None where it is no such module.
+        like: the calls that it is like, which have been captured.
+    """
+
+    def __init__(self, alike: Alike, name: str, module: Any, args: Any, kwargs: Any) -> None:
+        self.alike, self.name, self.module = alike, name, module
+        self.is_member = alike.is_member(name)
+        self.signature = signature_of(args, kwargs) if self.is_member else None
+        self.like = alike.like(name, self.signature) if self.is_member else []
+
+    def begins(self, tensors: list[Any]) -> None:
+        if self.is_member:
+            self.given, self.was = tensors, state_of(self.module, tensors)
+            self.alike.enters(self.name)
+
+    def ends(self, seen: Seen | None) -> None:
+        if self.is_member:
+            is_kept = seen is not None and state_of(self.module, self.given) == self.was
+            self.alike.leaves(self.name, seen if is_kept else None)
+
+
+def _called_like(
+    library: _Library, seen: list[Seen], name: str, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> Any:
+    """Return what stands for a call that is like another."""
+    import torch
+
+    structure, named, tensors, sizes = described_call(args, kwargs, True)
+    record = RecordedCall(name, structure, named, results=seen[0].structure)
+    key = library.add(record)
+    library.alike.stand_in(name, key, seen)
+    return result_like(seen[0], torch.ops.jaxnn_import.call(key, tensors, sizes))
 
 
 def _aliased(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], Any]:
@@ -256,6 +306,7 @@ class _Library:
         self.modes: dict[str, bool] = {}
         self.layers: dict[str, torch.nn.Module] = {}
         self.parameters: dict[str, tuple[int, ...]] = {}
+        self.alike = Alike()
         # Whether a layer is asked for the shapes of its results just now.
         self.stands_in = False
         self.library = torch.library.Library("jaxnn_import", "DEF")
@@ -287,6 +338,9 @@ class _Library:
     def _call(self, key: str, tensors: list[Any], sizes: list[Any]) -> list[Any]:
         import torch
 
+        empty = self.alike.empty(key)
+        if empty is not None:
+            return empty
         record = self.records[int(key)]
         twin = self.twins[record.module]
 

@@ -26,7 +26,7 @@ def noted_modes(lines: list[str]) -> Iterator[None]:
     store = kind.__setattr__
     library = library_of_marks()
 
-    def note(name: str) -> None:
+    def note(module: Any, name: str) -> None:
         frame = sys._getframe(2)
         asking = frame.f_globals.get("__name__", "")
         is_layers = asking.startswith("torch.nn.")
@@ -35,15 +35,20 @@ def noted_modes(lines: list[str]) -> Iterator[None]:
         is_machinery |= name != "training" and asking.partition(".")[0] in sys.stdlib_module_names
         if not (is_machinery or library.stands_in or "/jaxnn/interop/" in frame.f_code.co_filename):
             lines.append(place_of(frame))
+            library.alike.reads(module, name)
 
     def read(module: Any, name: str) -> Any:
         if name in ("training", "__dict__"):
-            note(name)
+            note(module, name)
+        elif not library.stands_in:
+            library.alike.reads(module, name)
         return object.__getattribute__(module, name)
 
     def written(module: Any, name: str, value: Any) -> None:
         if name == "training":
-            note(name)
+            note(module, name)
+        if not library.stands_in:
+            library.alike.writes()
         store(module, name, value)
 
     kind.__getattribute__ = read  # type: ignore[method-assign]

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .alike import Runs
 from .gradients import Refused
 from .layers import layer_name
 from .lines import is_the_models, line_of_the_model, place_of
@@ -34,13 +35,14 @@ _LARGEST, _ENDS = 2**31 - 1, 2**62
 _LARGEST_COPIED = 2**30
 
 
-def probe(model: torch.nn.Module, call: Call, wide: bool) -> list[str]:
+def probe(model: torch.nn.Module, call: Call, wide: bool, runs: Runs | None = None) -> list[str]:
     """Run a model in its mode, and return what its import has to warn of.
 
     Args:
         model: the model, which is left as it was.
         call: the positional and keyword arguments of the example.
         wide: whether the import has 64-bit integers.
+        runs: is told what torch runs.
 
     Raises:
         Refused: if its result depends on state that the import cannot keep.
@@ -49,18 +51,18 @@ def probe(model: torch.nn.Module, call: Call, wide: bool) -> list[str]:
     if any(tensor.is_meta for tensor in tensors):
         return []
     try:
-        return _notes(model, call, wide)
+        return _notes(model, call, wide, Runs() if runs is None else runs)
     except _NotRun:
         return []  # the capture says what is wrong
 
 
-def _notes(model: torch.nn.Module, call: Call, wide: bool) -> list[str]:
+def _notes(model: torch.nn.Module, call: Call, wide: bool, runs: Runs) -> list[str]:
     accesses = _Accesses(model)
     with _fresh(model) as state:
         before, sums, given = _attributes(model), _sums(model), _copied(call)
         _seed()
         drawn = _random_states()
-        with accesses.noted(), _watched(wide) as generators, _unseeded():
+        with accesses.noted(), runs.noted(model), _watched(wide, runs) as generators, _unseeded():
             first = _run(model, given, copy=False, seed=False)
         for name, was in _sums(model).items():
             if was == sums[name]:
@@ -468,7 +470,7 @@ def _leaves_32_bits(values: torch.Tensor) -> bool:
 
 
 @contextmanager
-def _watched(wide: bool) -> Iterator[list[str]]:
+def _watched(wide: bool, runs: Runs) -> Iterator[list[str]]:
     """Refuse integers that leave 32 bits, where the import has no wider ones.
 
     What is yielded lists the lines that draw from a generator of the model's own.
@@ -480,6 +482,7 @@ def _watched(wide: bool) -> Iterator[list[str]]:
         def __torch_dispatch__(
             self, func: Any, types: Any, args: Any = (), kwargs: Any = None
         ) -> Any:
+            runs.runs(func, args, kwargs)
             result = func(*args, **(kwargs or {}))
             if (kwargs or {}).get("generator") is not None:
                 drawn.append(line_of_the_model())

@@ -199,19 +199,19 @@ def given_call(
     leaf: Callable[[Value], Any],
 ) -> tuple[Any, dict[str, Any]]:
     """Return the arguments with their tensors and sizes replaced by what `leaf` gives."""
-    options = {name: _actual(kwargs[name], item, leaf) for name, item in named.items()}
-    return _actual(tuple(args), structure, leaf), options
+    options = {name: with_leaves(kwargs[name], item, leaf) for name, item in named.items()}
+    return with_leaves(tuple(args), structure, leaf), options
 
 
-def _actual(value: Any, structure: Any, tensor: Callable[[Value], Any]) -> Any:
-    """Return `value` with its tensors replaced by those that `tensor` gives."""
+def with_leaves(value: Any, structure: Any, tensor: Callable[[Value], Any]) -> Any:
+    """Return a value of this structure with the tensors that `tensor` gives in place of its own."""
     import torch
 
     if isinstance(structure, Value):
         return tensor(structure)
     if isinstance(structure, Structure):
         made = {
-            name: _actual(
+            name: with_leaves(
                 value[name] if isinstance(value, Mapping) else getattr(value, name), item, tensor
             )
             for name, item in structure.fields
@@ -227,7 +227,7 @@ def _actual(value: Any, structure: Any, tensor: Callable[[Value], Any]) -> Any:
                 object.__setattr__(changed, name, item)
         return changed
     if isinstance(value, (tuple, list, deque)) and not isinstance(value, torch.Size):
-        items = [_actual(v, s, tensor) for v, s in zip(value, structure, strict=True)]
+        items = [with_leaves(v, s, tensor) for v, s in zip(value, structure, strict=True)]
         return type(value)(items)
     return value
 

@@ -302,7 +302,7 @@ class ProgramBuilder:
 
         def received(value: Value) -> Any:
             part = parts.get(int(value.name))
-            name = self._fresh(record.module.rpartition(".")[2] or "result")
+            name = self._fresh(self._result_of(record))
             if part is not None:
                 self.names[part] = name
                 if node.meta.get("jaxnn_no_grad"):
@@ -312,6 +312,10 @@ class ProgramBuilder:
         results = rebuild(record.results, received)
         path = self._path(record.module)
         return [*self._take_pending(), Call(results, path, args, kwargs), *stopped]
+
+    def _result_of(self, record: RecordedCall) -> str:
+        is_layer = record.module in self.lowering.captured.modes
+        return record.module.rpartition(".")[2] or "result" if is_layer else _name_of_result(record)
 
     def call(self, inner: Frame) -> list[Step]:
         """Return the steps that call a module which has a program of its own."""

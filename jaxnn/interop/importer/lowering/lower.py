@@ -6,7 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..alike import completed
 from ..capture import Captured
+from ..naming import joined
 from ..program import Body, Sizes
 from .builders import Lowering, body_of
 from .frames import frames_of
@@ -58,6 +60,7 @@ def lower(
     Raises:
         UnsupportedOperators: if it uses others; all of them are listed.
         Refused: if something in it cannot be a part of a program.
+        Unlike: if blocks that stand for others are not like them.
     """
     placeholders = placeholders_of(captured, paths, largest)
     frames = frames_of(captured, placeholders.state)
@@ -66,4 +69,17 @@ def lower(
     body_of(frames.root, lowering)
     if lowering.unsupported:
         raise UnsupportedOperators(lowering.unsupported)
+    _complete(lowering)
     return Lowered(lowering.bodies, lowering.constants, lowering.sizes)
+
+
+def _complete(lowering: Lowering) -> None:
+    """Give blocks that were not looked into what those have that they are like."""
+    for target, source in completed(lowering.captured.alike, lowering.bodies).items():
+        for (path, number), sizes in list(lowering.sizes.items()):
+            if path == source:
+                lowering.sizes[target, number] = sizes
+        for name, array in list(lowering.constants.items()):
+            owner, _, last = name.rpartition(".")
+            if owner == source:
+                lowering.constants[joined(target, last)] = array
