@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import copy
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -374,3 +377,54 @@ def test_what_is_captured_later_is_proved_too() -> None:
         net(jnp.ones((2, 3)), jnp.ones((2, 3)))  # an array for a flag
     assert len(jaxnn.interop.programs(net)) == 1
     agrees(net, model, draw(2, 3), True)
+
+
+# --- without torch --------------------------------------------------------------------------------
+
+_WITHOUT_TORCH = """
+import pickle, sys
+sys.modules["torch"] = None  # an import of it fails
+import jax.numpy as jnp
+import jaxnn
+with open(sys.argv[1], "rb") as file:
+    net = pickle.load(file)
+x = jnp.ones((3, 2, 8))
+print(net(x).shape, net(x, twice=True).shape, jaxnn.interop.evidence(net).ok)
+print(jaxnn.interop.programs(net))
+try:
+    net(jnp.ones((3, 9, 8)))
+except ValueError as error:
+    print(error)
+"""
+
+
+def test_a_pickle_of_several_programs_runs_without_torch(kinds: Any, tmp_path: Path) -> None:
+    path = tmp_path / "net.pickle"
+    path.write_bytes(pickle.dumps(kinds[1]))
+    done = subprocess.run(
+        [sys.executable, "-c", _WITHOUT_TORCH, str(path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "(3, 2, 8) (3, 2, 8) True" in done.stdout
+    assert "where x.shape[1] <= 6" in done.stdout
+    assert "the model was imported for sizes with x.shape[1] <= 6" in done.stdout
+
+
+def test_several_programs_are_stored_and_parted_as_one(kinds: Any, tmp_path: Path) -> None:
+    ocp = pytest.importorskip("orbax.checkpoint")
+    model, net = kinds
+    graph, state = nnx.split(net)
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(tmp_path / "net", nnx.to_pure_dict(state))
+        checkpointer.wait_until_finished()
+        restored = checkpointer.restore(tmp_path / "net", nnx.to_pure_dict(state))
+    nnx.replace_by_pure_dict(state, restored)
+    again = nnx.merge(graph, state)
+    agrees(again, model, draw(3, 2, 8), draw(3, 2, 1))
+    mesh = jax.make_mesh((1,), ("data",))
+    parted = nnx.clone(net)
+    jaxnn.sharding.shard(parted, [(".*", jax.sharding.PartitionSpec())], mesh)
+    agrees(parted, model, draw(3, 2, 8), twice=True)

@@ -6,15 +6,16 @@ import ast
 import itertools
 import random
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 from typing import Any
 
-from ..importer.guards import Guard, evaluated, is_of_fixed
+from ..importer.guards import Guard, is_of_fixed
 
 _SIZE = re.compile(r"\w+\.shape\[\d+\]")
+_EQUAL = re.compile(r"(\w+\.shape\[\d+\]) == (\w+\.shape\[\d+\])")
 # A bound of one size from below.
 _BOUND = re.compile(r"(\w+\.shape\[\d+\]) (>=|>) (\d+)")
 
@@ -42,7 +43,25 @@ def conditions_of(guards: Iterable[Guard]) -> list[Guard]:
                 text = f"{bound[1]} >= {number}"
             if text != "True":
                 found.setdefault(text, replace(guard, text=text))
-    return _without_weaker([guard for guard in found.values() if not is_of_fixed(guard)])
+    kept = [guard for guard in found.values() if not is_of_fixed(guard)]
+    return _without_weaker(_without_consequences(kept))
+
+
+def _without_consequences(guards: list[Guard]) -> list[Guard]:
+    """Return conditions without those that are another one where sizes said to be equal are."""
+    first: dict[str, str] = {}
+    for guard in guards:
+        pair = _EQUAL.fullmatch(guard.text)
+        if pair is not None:
+            first[pair[2]] = first.get(pair[1], pair[1])
+    kept: dict[str, Guard] = {}
+    for guard in guards:
+        if _EQUAL.fullmatch(guard.text):
+            kept.setdefault(guard.text, guard)
+        else:
+            text = _SIZE.sub(lambda size: first.get(size[0], size[0]), guard.text)
+            kept.setdefault(as_written(text), guard)
+    return list(kept.values())
 
 
 def _parts(text: str) -> Iterator[str]:
@@ -63,6 +82,8 @@ def as_written(text: str) -> str:
     """
     names = list(dict.fromkeys(_SIZE.findall(text)))
     plain = ast.unparse(ast.parse(text, mode="eval"))
+    if pair := _EQUAL.fullmatch(plain):
+        return " == ".join(sorted(pair.groups()))
     try:
         of_one = [] if len(names) != 1 else ["True", f"{names[0]} >= 1"]
         simple = sorted(_simplified(plain, names), key=len)
@@ -90,7 +111,10 @@ def _without_weaker(guards: list[Guard]) -> list[Guard]:
         for strong in kept:
             if strong is weak or set(_SIZE.findall(strong.text)) != set(names):
                 continue
-            found = list(_at_many_sizes([strong.text, weak.text], list(dict.fromkeys(names))))
+            try:
+                found = list(_at_many_sizes([strong.text, weak.text], list(dict.fromkeys(names))))
+            except NameError:  # a function that is not known here
+                continue
             if any(holds for _, (holds, _) in found) and all(w for _, (holds, w) in found if holds):
                 kept.remove(weak)
                 break
@@ -113,10 +137,19 @@ def _at_many_sizes(
             tried += itertools.product(known, repeat=len(names))
         sizes = [*known, *(draw.randrange(4000) for _ in range(30))]
         tried += [tuple(draw.choice(sizes) for _ in names) for _ in range(1000)]
+    functions = [_compiled(text, names) for text in texts]
     for at in tried:
-        given = dict(zip(names, at, strict=True))
         with suppress(ZeroDivisionError):
-            yield at, [bool(evaluated(text, given)) for text in texts]
+            yield at, [bool(function(*at)) for function in functions]
+
+
+def _compiled(text: str, names: list[str]) -> Callable[..., Any]:
+    """Return a condition as a function of its sizes."""
+    text = _SIZE.sub(lambda size: f"size_{names.index(size[0])}", text)
+    arguments = ", ".join(f"size_{at}" for at in range(len(names)))
+    known = {"min": min, "max": max, "Min": min, "Max": max, "abs": abs, "int": int}
+    made: Callable[..., Any] = eval(f"lambda {arguments}: {text}", {"__builtins__": {}, **known})
+    return made
 
 
 def _simplified(text: str, names: list[str]) -> list[str]:

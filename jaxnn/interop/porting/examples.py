@@ -49,9 +49,16 @@ def examples_of(net: nnx.Module, calls: Sequence[CallOfTorch]) -> list[Example]:
         net: the import.
         calls: calls of the original.
     """
-    made = [Call.of(*call) for call in calls]
+    found = [Call.of(*call) for call in calls]
+    made = list({_shown(call): call for call in reversed(found)}.values())[::-1]
     names = [THE_EXAMPLE, *(name_of(made[0], call, at) for at, call in enumerate(made[1:], 2))]
     return [Example(name, call, _others(net, call)) for name, call in zip(names, made, strict=True)]
+
+
+def _shown(call: Call) -> str:
+    """Return what tells a call from others of the model."""
+    shapes = [tuple(tensor.shape) for tensor in call.tensors]
+    return repr((call.structure, call.named, call.places, shapes))
 
 
 def _others(net: nnx.Module, call: Call) -> tuple[tuple[str, Sequence[Call]], ...]:
