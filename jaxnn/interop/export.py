@@ -237,6 +237,7 @@ def export_command(
         raise ValueError(f"{options.factory} returns no example arguments, which have the shapes")
     named = dict(options.dynamic or ())
     dynamic: Dynamic = named or ("batch" if not options.fixed_batch else False)
+    Sizes.of(dynamic, model, args, kwargs).in_the_example()  # before the import, which takes longer
     imported = from_torch(model.eval(), args, kwargs)
     exported, constraints = export_with_constraints(
         imported, args, options.out, kwargs, options.weights, options.platform or PLATFORMS,

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -72,7 +73,7 @@ def from_torch(
 
     Raises:
         TypeError: if `module` is not a torch.nn.Module with Python code, or an argument is not a
-            tensor, a container or a constant.
+            tensor, a container or a constant; within a function that JAX traces.
         NotImplementedError: if the model uses operators that have no counterpart in JAX: all are
             listed, each with the line of the model that calls it; or if it cannot run as a program.
         ValueError: if torch.export cannot capture the model, with its reason; if it depends on what
@@ -96,6 +97,12 @@ def from_torch(
     """
     _refuse_removed(removed)
     check_module(module, "jaxnn.from_torch")
+    if isinstance(jnp.zeros(()), jax.core.Tracer):
+        raise TypeError(
+            "jaxnn.from_torch is called within a function that JAX traces; call it outside. For "
+            "shapes without values, make the model under jaxnn.interop.abstract_parameters(), or "
+            "take nnx.eval_shape(lambda: nnx.clone(net)) of its import"
+        )
     calls = calls_of(module, example_args, example_kwargs, examples)
     made = import_model(module, calls, rngs, dynamic)
     net = check_import(made, module, check)

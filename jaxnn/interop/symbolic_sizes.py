@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar
 
 import jax
-from flax import nnx
 from jax.export import SymbolicScope, symbolic_shape
 
 from .importer.guards import evaluated
@@ -37,9 +36,9 @@ class Sizes:
 
     @staticmethod
     def of(
-        dynamic: Dynamic, module: nnx.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+        dynamic: Dynamic, module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> Sizes:
-        """Return the sizes of a call of a module.
+        """Return the sizes of a call of a module, of Flax or of torch.
 
         Raises:
             ValueError: if `dynamic` names no array of the call, or does not fit its shape.
@@ -112,7 +111,7 @@ def _solved(expression: str, name: str, size: int) -> int | None:
 
 
 def _named_arrays(
-    module: nnx.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> Iterator[tuple[str, Any]]:
     """Yield the arrays of a call, in the order of its leaves, by argument and place in it."""
     positions = _positional_names(module, len(args))
@@ -128,7 +127,7 @@ def is_array(leaf: Any) -> bool:
     return hasattr(leaf, "shape") and hasattr(leaf, "dtype")
 
 
-def _positional_names(module: nnx.Module, count: int) -> list[str]:
+def _positional_names(module: Any, count: int) -> list[str]:
     if isinstance(module, Imported):
         programs = programs_of(module, training=False)
         inputs = () if isinstance(programs, str) or not programs else programs[0].body.inputs
@@ -136,7 +135,9 @@ def _positional_names(module: nnx.Module, count: int) -> list[str]:
         rest = next((item.name for item in inputs if item.variadic == "*"), "args")
     else:
         kind: Any = type(module)
-        _, *parameters = inspect.signature(kind.__call__).parameters.values()
+        is_of_torch = hasattr(kind, "register_forward_hook")
+        call = kind.forward if is_of_torch else kind.__call__
+        _, *parameters = inspect.signature(call).parameters.values()
         names = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, _EITHER)]
         rest = next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), "args")
     return [*names, *(f"{rest}[{i}]" for i in range(max(0, count - len(names))))][:count]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from jax.sharding import AbstractMesh
+from jax.sharding import AbstractMesh, AxisType
 from jax.sharding import PartitionSpec as P
 from safetensors.torch import save_file
 
@@ -336,3 +337,59 @@ def test_a_checkpoint_in_files_goes_to_eight_devices(tmp_path: Path) -> None:
         env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.stdout.strip() == "loaded", done.stderr[-3000:]
+
+
+# --- as Flax and others have abstract modules ---------------------------------------------------
+
+
+@pytest.fixture
+def pair() -> tuple[Any, Any]:
+    torch.manual_seed(0)
+    original = Net()
+    with jaxnn.interop.abstract_parameters():
+        model = Net()
+    return original, jaxnn.from_torch(model, IDS)
+
+
+def test_the_shapes_of_an_import() -> None:
+    original = Net()
+    net = jaxnn.from_torch(original, IDS, check=False)
+    shapes: Any = nnx.eval_shape(lambda: nnx.clone(net))
+    assert all(abstract(shapes).values())
+    assert jaxnn.load_state_dict(shapes, original.state_dict()).abstract == ["table"]
+    with pytest.raises(
+        TypeError, match=r"within a function that JAX traces; .*abstract_parameters"
+    ):
+        nnx.eval_shape(lambda: jaxnn.from_torch(original, IDS))
+
+
+def test_what_is_made_of_an_abstract_import_is_filled_like_it(pair: Any) -> None:
+    original, net = pair
+    graph, state = nnx.split(nnx.clone(net))
+    made = {
+        "a pickle": nnx.merge(pickle.loads(pickle.dumps(graph)), state),
+        "remat": jaxnn.remat(nnx.clone(net), r"blocks\.\d"),
+        "mixed precision": jaxnn.mixed_precision(nnx.clone(net)),
+    }
+    wanted = original.eval()(IDS).detach().numpy()
+    for what, one in made.items():
+        assert not jaxnn.load_state_dict(one, original.state_dict()).abstract, what
+        found = one.eval()(jnp.asarray(IDS.numpy()))
+        bound = 2e-2 if what == "mixed precision" else 1e-5
+        assert np.abs(found - wanted).max() < bound * np.abs(wanted).max(), what
+    assert abstract(net)["embed.weight"]  # the import itself is as it was
+
+
+def test_orbax_restores_into_it(pair: Any, tmp_path: Path) -> None:
+    checkpoint = pytest.importorskip("orbax.checkpoint")
+    original, net = pair
+    with checkpoint.StandardCheckpointer() as checkpointer:
+        kept = jaxnn.from_torch(original, IDS, check=False)
+        checkpointer.save(tmp_path / "state", nnx.state(kept))
+    mesh = jax.make_mesh((1,), ("model",), axis_types=(AxisType.Auto,))
+    jaxnn.sharding.shard(net, [("embed.weight", P("model"))], mesh)
+    graph, state = nnx.split(net)
+    with checkpoint.StandardCheckpointer() as checkpointer:
+        restored: Any = nnx.merge(graph, checkpointer.restore(tmp_path / "state", state))
+    assert restored.embed.weight.get_value().sharding.spec == P("model")
+    assert jaxnn.verify(original, restored, IDS).ok

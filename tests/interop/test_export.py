@@ -418,7 +418,7 @@ def test_the_program_of_the_examples_kind_is_exported(tmp_path: Path) -> None:
         refused_sizes(path, (3, refused))
 
 
-def test_sizes_of_the_command(tmp_path: Path, capsys: Any) -> None:
+def test_sizes_of_the_command(tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
     parser = argparse.ArgumentParser()
     made = (Words(), (words(2, 9),), {})
     add_export(parser.add_subparsers(), lambda options: export_command(options, *made))
@@ -441,6 +441,13 @@ def test_sizes_of_the_command(tmp_path: Path, capsys: Any) -> None:
     np.testing.assert_allclose(
         program.call(jnp.asarray(ids.numpy(), jnp.int32)), wanted, 1e-4, 1e-5
     )
+    with monkeypatch.context() as patched:  # what is wrong is told before the import
+        module = sys.modules["jaxnn.interop.export"]
+        patched.setattr(module, "from_torch", lambda *_: pytest.fail("imported"))
+        with pytest.raises(ValueError, match=r"no array of the example is called; they are ids"):
+            run("--dynamic", "x=(b, s)")
+        with pytest.raises(ValueError, match=r"`dynamic` of ids is '\(b\)', but its shape is"):
+            run("--dynamic", "ids=(b)")
     for wrong in (("--dynamic", "ids"), ("--dynamic", "ids=(b, s)", "--fixed-batch")):
         with pytest.raises(SystemExit):
             run(*wrong)
