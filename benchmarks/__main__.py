@@ -1,4 +1,4 @@
-"""``python -m benchmarks run``, ``importing``, ``sizes``, ``compile-for``, ``scale``, ``compile``."""
+"""``python -m benchmarks run``, ``importing``, ``sizes``, ``compile-for``, ``scale`` and others."""
 
 from __future__ import annotations
 
