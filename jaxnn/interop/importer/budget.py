@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import time
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-# Seconds of reasoning about sizes that are spent in any case, and how many times the rest.
-_SECONDS, _RATIO = 20.0, 2.0
+# Seconds of reasoning about sizes that are spent in any case, and how many times all else.
+_SECONDS, _RATIO = 8.0, 1.0
+_INTERVAL = 0.05
+_REASONING = ("/sympy/", "/_sympy/", "/symbolic_shapes.py")
 
 
 class OverBudget(Exception):
@@ -16,38 +19,58 @@ class OverBudget(Exception):
 
 
 @contextmanager
-def within_budget() -> Iterator[None]:
+def within_budget(limited: bool) -> Iterator[None]:
     """End a capture whose conditions on sizes cost far more than the capture itself.
 
     Windows that are rolled and cut, as a Swin's, have sizes that are long expressions, about which
-    every operator asks.
+    every operator asks. How long that takes is seen by looking, now and then, at what is at work.
+
+    Args:
+        limited: whether to end it at all.
 
     Raises:
         OverBudget: in this context.
     """
     from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
-    asked: Any = ShapeEnv.evaluate_expr
-    begun, reasoning, depth = time.perf_counter(), 0.0, 0
+    if not limited:
+        yield
+        return
+    evaluate: Any = ShapeEnv.evaluate_expr
+    ended, over = threading.Event(), threading.Event()
+    watched = threading.get_ident()
+
+    def watch() -> None:
+        reasoning = others = 0.0
+        while not ended.wait(_INTERVAL):
+            frame: Any = sys._current_frames().get(watched)
+            while frame is not None and not _is_reasoning(frame):
+                frame = frame.f_back
+            if frame is None:
+                others += _INTERVAL
+            else:
+                reasoning += _INTERVAL
+            if reasoning > _SECONDS + _RATIO * others:
+                over.set()
 
     def evaluated(self: Any, *args: Any, **options: Any) -> Any:
-        nonlocal reasoning, depth
-        start = time.perf_counter()
-        depth += 1
-        try:
-            return asked(self, *args, **options)
-        finally:
-            depth -= 1
-            now = time.perf_counter()
-            reasoning += (now - start) * (depth == 0)
-            if reasoning > _SECONDS + _RATIO * (now - begun - reasoning):
-                raise OverBudget(
-                    "fewer sizes may differ than the model allows, since the conditions on all of "
-                    "them take too long to find; name those that matter in `dynamic`"
-                )
+        if over.is_set():
+            raise OverBudget(
+                "fewer sizes may differ than the model allows, since the conditions on all of them "
+                "take too long to find; name those that matter in `dynamic`"
+            )
+        return evaluate(self, *args, **options)
 
-    ShapeEnv.evaluate_expr = evaluated  # type: ignore[method-assign]
+    ShapeEnv.evaluate_expr = evaluated  # type: ignore[method-assign,assignment]
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
     try:
         yield
     finally:
-        ShapeEnv.evaluate_expr = asked  # type: ignore[method-assign]
+        ended.set()
+        watcher.join()
+        ShapeEnv.evaluate_expr = evaluate  # type: ignore[method-assign]
+
+
+def _is_reasoning(frame: Any) -> bool:
+    return any(part in frame.f_code.co_filename for part in _REASONING)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from .alike import Alike
@@ -73,7 +74,11 @@ class Captured:
 
     def guards(self) -> list[Guard]:
         """Return the conditions on sizes, over `flat[i].shape[dim]`."""
-        return [*guards_of(self.program, self.origins), *self.equalities]
+        return [*self._found, *self.equalities]
+
+    @cached_property
+    def _found(self) -> list[Guard]:
+        return guards_of(self.program, self.origins)
 
 
 def capture(
@@ -85,6 +90,7 @@ def capture(
     decisions: Decisions | None = None,
     size_one: bool = True,
     alike: Alike | None = None,
+    limited: bool = False,
 ) -> Captured:
     """Export `model` in the mode that it is in.
 
@@ -97,6 +103,7 @@ def capture(
         decisions: how branches on values are taken; without them such a branch is refused.
         size_one: whether a dimension that may differ may be 1 (or 0), with the conditions that the
             model has on that; else the exporter takes for granted that it is more.
+        limited: whether the capture ends where the reasoning about sizes takes too long.
         alike: the blocks of which some may stand for others.
     """
     import torch
@@ -144,7 +151,7 @@ def capture(
             left_as_it_was(model), traced(model, is_layer, records, alike), gradient_marks(),
             masks_as_they_are(), einsum_in_order(), sizes_as_numbers(), quietly(),
             noted_origins(origins), marked_gradients(recorder), noted_modes(asked),
-            oblivious(size_one and any(free)), choices_unnoted(), within_budget(),
+            oblivious(size_one and any(free)), choices_unnoted(), within_budget(limited),
             switches_as_marks(),
         ):  # fmt: skip
             stack.enter_context(context)

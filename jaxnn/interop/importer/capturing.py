@@ -61,6 +61,7 @@ class Capturing:
         self.paths = all_names(model)
         self.notes: list[str] = []
         self.beside: list[CallOfTorch] = []
+        self._is_over = False  # the time that reasoning about sizes may take
         self._found = ModelPrograms() if found is None else found
         # A net that is made already takes no further arrays.
         self._largest_literal = LITERAL_SIZE if found is None else sys.maxsize
@@ -203,6 +204,8 @@ class Capturing:
         *ways, last = sizes.ways(*example)
         beside: list[Captured] = []
         for way in ways:
+            if self._is_over and way.is_wide:
+                continue
             if beside and way.args is not example[0]:
                 continue
             try:
@@ -211,6 +214,7 @@ class Capturing:
                 raise
             except OverBudget as over:
                 self.notes.append(f"{self.name}: {over}")
+                self._is_over = True
                 continue
             except Exception:
                 continue
@@ -247,9 +251,12 @@ class Capturing:
                 with warnings.catch_warnings(), steady_seeds():
                     warnings.simplefilter("ignore")
                     captured = capture(
-                        self.model, *way.call, _is_layer, way.free, decisions, way.size_one, alike
-                    )
+                        self.model, *way.call, _is_layer, way.free, decisions, way.size_one, alike,
+                        limited=sizes.dynamic == "auto",
+                    )  # fmt: skip
                     captured = _decomposed(captured)
+            except OverBudget:
+                raise
             except Exception:
                 # It may be that the model asks a block for what it has not done.
                 unlike = list(alike.standing)

@@ -37,6 +37,11 @@ class Way:
     size_one: bool = True
 
     @property
+    def is_wide(self) -> bool:
+        """Whether more than leading dimensions may differ."""
+        return any(dim > 0 for dims in self.free for dim in dims)
+
+    @property
     def call(self) -> CallOfTorch:
         """The example."""
         return self.args, self.kwargs
