@@ -236,7 +236,7 @@ def _name(words: Sequence[str], taken: set[str]) -> str:
     """Return a name for a method from what it is for: of several words as few as tell it apart."""
     parts = [re.sub(r"\W", "_", word) for word in words]
     names = ["_and_".join(parts[:count]) for count in range(1, len(parts) + 1)]
-    names += [f"call_{count}" for count in range(2, 1000)]
+    names += [f"call_{count}" for count in range(1, 1000)]
     return next(name for name in names if is_name(name) and name not in taken | RESERVED)
 
 

@@ -40,13 +40,18 @@ class Entry:
         return [program.body for program in self.programs.values()]
 
 
-def entries_of(net: nnx.Module, examples: Sequence[Example]) -> list[Entry]:
+def entries_of(net: nnx.Module, root: Node, examples: Sequence[Example]) -> list[Entry]:
     """Return the kinds of calls that an import has programs for; none of what is a layer.
 
     A program that holds for the calls of another stands for both.
+
+    Args:
+        net: the import.
+        root: the original.
+        examples: its calls.
     """
     if not isinstance(net, Imported):
-        return []
+        return _of_container(root, examples)
     found: dict[tuple[Any, ...], Entry] = {}
     for example in examples:
         programs = _programs_for(net, example)
@@ -57,6 +62,20 @@ def entries_of(net: nnx.Module, examples: Sequence[Example]) -> list[Entry]:
         args, kwargs = examples[0].call.in_jax(examples[0].call.arrays())
         forwards_of(net).fitting(False, args, kwargs)
     return _fewest(net, list(found.values()))
+
+
+def _of_container(root: Node, examples: Sequence[Example]) -> list[Entry]:
+    """Return the kinds of calls of a container that calls its parts in turn."""
+    modes = {
+        mode: programs
+        for mode in MODES
+        if (programs := getattr(root, mode)) and not isinstance(programs, str)
+    }
+    found: dict[tuple[Any, ...], Entry] = {}
+    for at in range(max(map(len, modes.values()), default=0)):
+        programs = {mode: known[min(at, len(known) - 1)] for mode, known in modes.items()}
+        found.setdefault(tuple(programs.items()), Entry(programs, list(examples)))
+    return list(found.values())
 
 
 def _programs_for(net: Imported, example: Example) -> dict[str, Program]:

@@ -87,8 +87,6 @@ def observe(net: nnx.Module, entries: Sequence[Entry]) -> Observed:
             of them alone counts as equal.
     """
     runs: dict[int, list[dict[str, Kind | None]]] = {}
-    if not isinstance(net, Imported):
-        return {}
     for entry in entries:
         for mode, program in entry.programs.items():
             (net.train if mode == TRAINING else net.eval)()
@@ -100,7 +98,7 @@ def observe(net: nnx.Module, entries: Sequence[Entry]) -> Observed:
 
 
 def _note(
-    net: Imported,
+    net: nnx.Module,
     run: Body,
     written: Body,
     call: Callable[..., int],
@@ -139,8 +137,11 @@ def kind_of(value: Any) -> Kind | None:
     return Kind() if isinstance(value, (int, float)) else None
 
 
-def _run(module: Imported, *, body: Body, args: tuple[Any, ...], kwargs: Any) -> int:
-    run_program(module, body, args, kwargs, nnx.Rngs(0))
+def _run(module: Any, *, body: Body, args: tuple[Any, ...], kwargs: Any) -> int:
+    if isinstance(module, Imported):
+        run_program(module, body, args, kwargs, nnx.Rngs(0))
+    else:  # a container, which calls its parts
+        module(*args, **kwargs)
     return 0
 
 

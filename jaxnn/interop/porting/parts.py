@@ -53,6 +53,8 @@ class Part:
         arguments: what it is constructed with, once that is known.
         same: of a second name of a module, the part that is its first.
         variants: the numbers that its programs have in the import.
+        numbers: of its programs, by their places, those of the methods that they become, once that
+            is known.
     """
 
     node: Node
@@ -71,11 +73,17 @@ class Part:
     arguments: dict[str, Any] = field(default_factory=dict)
     same: Part | None = None
     variants: tuple[int, ...] = (0,)
+    numbers: dict[int, int] = field(default_factory=dict)
 
-    def number(self, variant: int) -> int:
+    def place(self, variant: int) -> int:
         """Return the place of a program among those that are written, by its number."""
         part = self.same or self
         return part.variants.index(variant) if variant in part.variants else 0
+
+    def number(self, variant: int) -> int:
+        """Return the number of the method that a program becomes."""
+        place = self.place(variant)
+        return (self.same or self).numbers.get(place, place)
 
     @property
     def path(self) -> str:

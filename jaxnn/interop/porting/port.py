@@ -134,13 +134,14 @@ def _files(
     made = import_model(module, calls, nnx.Rngs(0), dynamic)
     net, tree = check_import(made, module, check), made.tree
     examples = examples_of(net, made.calls)
-    entries = entries_of(net, examples)
+    entries = entries_of(net, tree.root, examples)
     source = source_of(tree, net, entries)
     mode = TRAINING if isinstance(tree.root.evaluation, str) else EVALUATION
     taken = arguments_of(entries, module.forward) if entries else None
     records = [
         found
-        for example in [x for e in entries if mode in e.programs for x in e.examples] or examples
+        for example in examples
+        if not entries or any(mode in e.programs and example in e.examples for e in entries)
         for found in _records(module, example, mode, taken)
     ]
     parity: dict[str, Any] = {"format": FORMAT, "mode": mode, "calls": records}

@@ -184,6 +184,8 @@ class _File:
         part = definition.first
         branches = self._branches(part)
         forwards = self._forwards(part, branches)
+        if not branches:
+            forwards = self._each_once(definition, forwards)
         has_mode = any(_has_mode(forward) for forward in forwards)
         draws = any(method.draws for forward in forwards for method in _methods(forward))
         base = f"jaxnn.{part.base or 'Module'}"
@@ -193,13 +195,23 @@ class _File:
         origin = "" if module.startswith("__") else f" of {module}"
         lines = [f"class {definition.name}({base}):", f'    """{part.name}{origin}."""']
         lines += self._init(definition, base)
-        names = ["__call__", *(f"call_{number}" for number in range(1, len(forwards)))]
+        names = [f"call_{at}" if at else "__call__" for at in range(len(forwards))]
         if branches:
             lines += ["", *self._call_of_branches(part, branches)]
             names = [branch.name for branch in branches]
         for name, forward in zip(names, forwards, strict=True):
             lines += ["", *self._method(part, name, forward)]
         return lines
+
+    def _each_once(self, definition: Definition, forwards: list[_Forward]) -> list[_Forward]:
+        """Return the methods of a class, of those that are written alike one."""
+        different: dict[str, _Forward] = {}
+        for forward in forwards:
+            different.setdefault(repr(forward), forward)
+        numbers = {at: list(different).index(repr(forward)) for at, forward in enumerate(forwards)}
+        for part in definition.instances:
+            part.numbers = numbers
+        return list(different.values())
 
     def _init(self, definition: Definition, base: str) -> list[str]:
         part, parts = definition.first, definition.instances
@@ -332,7 +344,7 @@ class _File:
         for mode in (self.mode, EVALUATION, TRAINING):
             programs = modes[mode]
             if not isinstance(programs, str) and programs:
-                return programs[min(child.number(variant), len(programs) - 1)].body
+                return programs[min(child.place(variant), len(programs) - 1)].body
         raise AssertionError("a module that is called has a program")
 
     def _state_kind(self, part: Part) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from ..code import ATOM, Code, call, constant, joined, method, sequence
@@ -64,10 +65,21 @@ def _t(operands: Operands, given: dict[str, Any]) -> Code | None:
 
 @spells("expand")
 def _expand(operands: Operands, given: dict[str, Any]) -> Code | None:
-    if any(isinstance(size, int) and size == -1 for size in given["size"]):
-        return None
-    shape = sequence([operands.code(size) for size in given["size"]])
-    return call("jnp.broadcast_to", operands.code(given["self"]), shape)
+    of, sizes = operands.code(given["self"]), list(given["size"])
+    places = [at for at, size in enumerate(sizes) if type(size) is int and size == -1]
+    kept = dict.fromkeys(places, Code(""))
+    if places:
+        kind, name = operands.kind(given["self"]), of.text.removesuffix("[...]")
+        if kind is None or kind.ndim != len(sizes) or not re.fullmatch(r"[\w.]+", name):
+            return None
+        first = len(sizes) - len(places)
+        if places == list(range(first, len(sizes))) and len(places) > 1:
+            kept = {first: Code(f"*{name}.shape[{first}:]")}
+            sizes = sizes[: first + 1]
+        else:
+            kept = {at: Code(f"{name}.shape[{at}]") for at in places}
+    parts = [kept[at] if at in kept else operands.code(size) for at, size in enumerate(sizes)]
+    return call("jnp.broadcast_to", of, sequence(parts))
 
 
 @spells("cat", "concat")
