@@ -2,7 +2,8 @@
 
 Of each it says, yes or no and why: whether it imports, and whether the import proves itself
 (`check`), each with its seconds; whether its output (`eval`), its gradients
-and a step of SGD in training mode (`train`) are torch's; whether its weights come back into torch
+and a step of SGD in training mode (`train`) are torch's; whether its output is at up to two other
+sizes of whatever may differ (`sizes`); whether its weights come back into torch
 (`round trip`); and whether its port, written as a Python file, proves itself (`port`). Each runs
 in a process of its own, and what has been examined is kept in the JSON file, so that a run that
 was stopped goes on.
@@ -31,6 +32,7 @@ COLUMNS = (
     "eval",
     "gradient",
     "train",
+    "sizes",
     "round trip",
     "port",
 )
@@ -119,7 +121,7 @@ def examine(name: str, with_port: bool) -> dict[str, Any]:
     steps: list[tuple[str, Callable[[], Any]]] = [
         ("import", checks.imports), ("check", checks.proves), ("eval", checks.evaluates),
         ("gradient", checks.differentiates), ("train", checks.trains),
-        ("round trip", checks.returns),
+        ("sizes", checks.resizes), ("round trip", checks.returns),
     ]  # fmt: skip
     if with_port:
         steps.append(("port", checks.ports))
@@ -165,15 +167,17 @@ class _Checks:
     def __init__(self, model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]):
         self.model, self.args, self.kwargs = model, args, kwargs
         self.net: Any = None
+        self.made: Any = None
 
     def imports(self) -> bool:
         from flax import nnx
 
-        import jaxnn
+        from jaxnn.interop.from_torch import calls_of
+        from jaxnn.interop.importer.importation import import_model
 
-        self.net = jaxnn.from_torch(
-            self.model, self.args, self.kwargs, rngs=nnx.Rngs(0), check=False
-        )
+        calls = calls_of(self.model, self.args, self.kwargs, ())
+        self.made = import_model(self.model, calls, nnx.Rngs(0), "auto")
+        self.net = self.made.net
         self.net.eval()
         return True
 
@@ -181,8 +185,7 @@ class _Checks:
         """What `from_torch(check=True)` does beside, by itself so that it has its own seconds."""
         from jaxnn.interop.proof.comparing import check_import
 
-        found = check_import(self.net, self.model, self.args, self.kwargs, True)
-        self.net = found
+        self.net = check_import(self.made, self.model, True)
         return True
 
     def evaluates(self) -> float:
@@ -191,7 +194,7 @@ class _Checks:
         from flax import nnx
 
         with torch.no_grad():
-            wanted = list(_arrays(copy.deepcopy(self.model)(*self.args, **self.kwargs)))
+            wanted = list(arrays_of(copy.deepcopy(self.model)(*self.args, **self.kwargs)))
         graphdef, state = nnx.split(self.net)
         args, kwargs = self._example()
         run = jax.jit(
@@ -274,6 +277,32 @@ class _Checks:
             raise ValueError(f"the loss is {value}, parameters {'move' if moved else 'stay'}")
         return True
 
+    def resizes(self) -> float | None:
+        """The largest error at two other sizes; None where none may differ."""
+        import jax
+        import torch
+
+        from jaxnn.interop.proof.calls import Call, free_shapes, other_calls, refusal
+
+        example = Call.of(self.args, self.kwargs)
+        found: list[float] = []
+        for name, calls in other_calls(example, free_shapes(self.net, example)):
+            call = calls[-1]
+            if "→" not in name or refusal(self.net, call):
+                continue
+            args, kwargs = call.in_torch(call.tensors)
+            try:
+                with torch.no_grad():
+                    wanted = list(arrays_of(copy.deepcopy(self.model)(*args, **kwargs)))
+            except Exception:  # the original does not take it either
+                continue
+            args, kwargs = call.in_jax(call.arrays())
+            got = jax.tree.leaves(self.net(*args, **kwargs))
+            found.append(_largest_error("eval", wanted, got))
+            if len(found) == 2:
+                break
+        return max(found, default=None)
+
     def returns(self) -> bool:
         import jaxnn
 
@@ -326,7 +355,7 @@ def _tensors(value: Any) -> Iterator[Any]:
             yield from _tensors(item)
 
 
-def _arrays(value: Any) -> Iterator[Any]:
+def arrays_of(value: Any) -> Iterator[Any]:
     return (tensor.detach().numpy() for tensor in _tensors(value))
 
 

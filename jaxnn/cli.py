@@ -12,6 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
+from .interop.call import Call
 from .interop.export import add_export, export_command
 from .interop.importer.training_modes import set_mode
 from .interop.porting.parity import PortError, check_port
@@ -49,6 +50,11 @@ def _parser() -> argparse.ArgumentParser:
     port.add_argument("factory", metavar="MODULE:FACTORY", help=_FACTORY)
     port.add_argument("-o", "--out", type=Path, required=True, metavar="DIR", help="where to write")
     port.add_argument("--force", action="store_true", help="replace files that are there")
+    port.add_argument(
+        "--dynamic", action="append", metavar="auto|batch|none|NAME=(A,B,_)",
+        help="which sizes may differ from those of the example: all for which the model allows it "
+        "(the default), the leading ones, none, or those that have a name, argument by argument",
+    )  # fmt: skip
     port.set_defaults(command=_port)
 
     verify = commands.add_parser(
@@ -67,7 +73,8 @@ def _parser() -> argparse.ArgumentParser:
 
 _FACTORY = (
     "a function that returns (module, args) or (module, args, kwargs): a torch.nn.Module and the "
-    "arguments of an example call; modules are found from the current folder too"
+    "arguments of an example call (for port also several, as args made of jaxnn.call); modules are "
+    "found from the current folder too"
 )
 
 
@@ -76,11 +83,40 @@ def _port(options: argparse.Namespace) -> int:
 
     check_folder(options.out, options.force)
     module, args, kwargs = _made(options.factory)
+    is_several = bool(args) and all(isinstance(value, Call) for value in args)
+    example: dict[str, Any] = {"example_args": args, "example_kwargs": kwargs}
+    if is_several:
+        example = {"examples": args}
+    dynamic = _dynamic(options.dynamic)
     try:
-        report = port(module, args, kwargs, folder=options.out, force=options.force)
+        report = port(module, **example, dynamic=dynamic, folder=options.out, force=options.force)
     except (TypeError, ValueError) as error:
         raise UserError(str(error)) from error
     return _shown(report, f"{options.out / 'model.py'}")
+
+
+def _dynamic(given: Sequence[str] | None) -> Any:
+    """Return what --dynamic says, as `from_torch` takes it."""
+    words = {"auto": "auto", "batch": "batch", "none": False}
+    if not given:
+        return "auto"
+    if len(given) == 1 and given[0] in words:
+        return words[given[0]]
+    names: dict[str, dict[int, str]] = {}
+    for text in given:
+        argument, _, sizes = text.partition("=")
+        found = [
+            size.strip() for size in sizes.strip().removeprefix("(").removesuffix(")").split(",")
+        ]
+        if not sizes or any(size and not (size.isidentifier() or size.isdigit()) for size in found):
+            raise UserError(
+                f"--dynamic {text!r} must be auto, batch, none, or an argument with its sizes, of "
+                "which those may differ that have a name, such as 'input_ids=(batch, length)'"
+            )
+        names[argument.strip()] = {
+            dim: size for dim, size in enumerate(found) if size.isidentifier() and size != "_"
+        }
+    return names
 
 
 def _verify(options: argparse.Namespace) -> int:

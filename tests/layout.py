@@ -21,7 +21,7 @@ INTEROP = {
     ),
     "what ports are built on": ("aten", "ported"),
     "what users call": (
-        "call", "export", "from_torch", "programs", "recapturing", "verify",
+        "call", "export", "from_torch", "programs", "recapturing", "symbolic_sizes", "verify",
     ),
 }  # fmt: skip
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,13 +13,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import jax
 import numpy as np
 from flax import nnx
-from jax.export import Exported, symbolic_shape
+from jax.export import Exported
 from jax.export import export as export_function
 from safetensors.numpy import save_file
 
 from .checkpoint import as_numpy
 from .from_torch import from_torch
 from .state_dict import named_variables
+from .symbolic_sizes import Dynamic, Sizes, is_array, with_what_is_asked
 
 if TYPE_CHECKING:
     # Its type in the lists that argparse gives out; at run time it has no parameter.
@@ -36,7 +38,8 @@ def export(
     *,
     weights: Literal["inside", "arguments"] = "inside",
     platforms: Sequence[str] = PLATFORMS,
-    dynamic_batch: bool = True,
+    dynamic: Dynamic = "batch",
+    constraints: Sequence[str] = (),
 ) -> Exported:
     """Write a model, as it is in evaluation mode, to a file that JAX runs without jaxnn.
 
@@ -57,15 +60,24 @@ def export(
             suffix .safetensors.
         platforms: what the program is lowered for, of cpu, cuda, rocm and tpu. The devices need
             not be there.
-        dynamic_batch: whether the leading dimension of the first array may differ at each call,
-            and with it that of each array that has the same.
+        dynamic: which sizes may differ at each call. "batch": the leading dimension of the first
+            array, and with it that of each array that has the same. A mapping from the names of
+            arrays to shapes as `jax.export.symbolic_shape` takes them, `{"input_ids": "(b, s)"}`,
+            or to the symbols of some dimensions, `{"input_ids": {0: "b", 1: "s"}}`: equal symbols
+            are equal sizes, "_" is the example's, "..." all that follow. An array is called as the
+            argument, or by its place in that: `states[0]`, `cache['keys']`. False: none.
+        constraints: what is known of the symbols, as `jax.export` takes it: `s <= 64`,
+            `mod(h, 2) == 0`. What the program asks of them is added: where it goes one way or
+            another by a size, it goes the example's way, and refuses sizes of the other.
 
     Returns:
         What was written, as `jax.export` has it.
 
     Raises:
-        ValueError: if `weights` is neither; if `dynamic_batch` is set and no array has a dimension,
-            or the model was imported for one size alone.
+        ValueError: if `weights` is neither; if `dynamic` does not fit the arrays, the model was
+            imported for one size alone, or it asks something of a size that JAX cannot be told,
+            with the line that asks.
+        TypeError: if `dynamic` is something else.
         ImportError: if flatbuffers, with which JAX serializes, is not installed.
 
     Source: jax.export.
@@ -81,45 +93,65 @@ def export(
         >>> _ = export(net, jnp.ones((2, 3)), path)
         >>> jax.export.deserialize(bytearray(path.read_bytes())).call(jnp.ones((5, 3))).shape
         (5, 2)
+        >>> net = jaxnn.Conv1d(3, 2, 5, rngs=nnx.Rngs(0))
+        >>> _ = export(net, jnp.ones((1, 3, 9)), path, dynamic={"input": "(b, _, length)"})
+        >>> program = jax.export.deserialize(bytearray(path.read_bytes()))
+        >>> program.call(jnp.ones((4, 3, 20))).shape
+        (4, 2, 16)
     """
+    exported, _ = export_with_constraints(
+        module, example_args, path, example_kwargs, weights, platforms, dynamic, constraints
+    )
+    return exported
+
+
+def export_with_constraints(
+    module: nnx.Module,
+    example_args: Any,
+    path: str | PathLike[str],
+    example_kwargs: Mapping[str, Any] | None,
+    weights: str,
+    platforms: Sequence[str],
+    dynamic: Dynamic,
+    constraints: Sequence[str],
+) -> tuple[Exported, list[str]]:
+    """Do what `export` does; return the program and what it is constrained to."""
     if weights not in WEIGHTS:
         raise ValueError(f"export: `weights` must be one of {WEIGHTS}, got {weights!r}")
     if importlib.util.find_spec("flatbuffers") is None:
         raise ImportError("export serializes with flatbuffers: pip install 'jaxnn[export]'")
     args = tuple(example_args) if isinstance(example_args, (tuple, list)) else (example_args,)
-    function, abstract_args, abstract_kwargs = _callable(
-        module, args, dict(example_kwargs or {}), dynamic_batch
-    )
+    kwargs = dict(example_kwargs or {})
+    function, abstract = _callable(module, args, kwargs)
     values = {name: variable.get_value() for name, variable in named_variables(module)}
-    if weights == "inside":
-        inside = function
-        function = lambda *args, **kwargs: inside({}, *args, **kwargs)  # noqa: E731
-    else:
-        shapes = {n: jax.ShapeDtypeStruct(v.shape, v.dtype) for n, v in values.items()}
-        abstract_args = (shapes, *abstract_args)
-    exported = export_function(jax.jit(function), platforms=list(platforms))(
-        *abstract_args, **abstract_kwargs
+    beside = {n: jax.ShapeDtypeStruct(v.shape, v.dtype) for n, v in values.items()}
+    exporting = export_function(
+        jax.jit(function if weights == "arguments" else partial(function, {})),
+        platforms=list(platforms),
     )
+
+    def trace(shapes: Sequence[tuple[Any, ...]]) -> Exported:
+        given, options = abstract(shapes)
+        return exporting(*((beside,) if weights == "arguments" else ()), *given, **options)
+
+    sizes = Sizes.of(dynamic, module, args, kwargs)
+    exported, stated = with_what_is_asked(sizes, constraints, trace)
     path = Path(path)
     if weights == "arguments":
         arrays = {name: np.array(value, order="C") for name, value in values.items()}
         save_file(arrays, path.with_suffix(".safetensors"))
     path.write_bytes(exported.serialize())
-    return exported
+    return exported, stated
 
 
 def _callable(
-    module: nnx.Module, args: tuple[Any, ...], kwargs: dict[str, Any], dynamic_batch: bool
-) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
-    """Return the function from weights and arrays to results, and the shapes of the arrays."""
+    module: nnx.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Return the function from weights and arrays to results, and that from shapes to arguments."""
     leaves, structure = jax.tree.flatten((args, kwargs))
-    arrays = [leaf for leaf in leaves if _is_array(leaf)]
-    shapes = iter(_shapes(arrays, dynamic_batch))
-    abstract = [next(shapes) if _is_array(leaf) else None for leaf in leaves]
-    abstract_args, abstract_kwargs = _plain(jax.tree.unflatten(structure, abstract))
     # Where the arrays are among the leaves, in the order that the plain containers give them.
     numbered = jax.tree.leaves(_plain(jax.tree.unflatten(structure, range(len(leaves)))))
-    positions = [index for index in numbered if _is_array(leaves[index])]
+    positions = [index for index in numbered if is_array(leaves[index])]
     graphdef, state = nnx.split(nnx.clone(module).eval())
 
     def function(weights: Mapping[str, jax.Array], *args: Any, **kwargs: Any) -> Any:
@@ -133,30 +165,16 @@ def _callable(
                 variable.set_value(weights[name])
         return _plain(model(*args, **kwargs))
 
-    return function, abstract_args, abstract_kwargs
+    def abstract(shapes: Sequence[tuple[Any, ...]]) -> Any:
+        left = iter(shapes)
+        given = [_shape(leaf, next(left)) if is_array(leaf) else None for leaf in leaves]
+        return _plain(jax.tree.unflatten(structure, given))
+
+    return function, abstract
 
 
-def _is_array(leaf: Any) -> bool:
-    return hasattr(leaf, "shape") and hasattr(leaf, "dtype")
-
-
-def _shapes(arrays: Sequence[Any], dynamic_batch: bool) -> list[jax.ShapeDtypeStruct]:
-    """Return shapes and dtypes, with the batch as a symbol where it may differ."""
-    batches = [array.shape[0] for array in arrays if len(array.shape)]
-    if dynamic_batch and not batches:
-        raise ValueError(
-            "export: no array among the arguments has a leading dimension that could be the batch; "
-            "pass dynamic_batch=False"
-        )
-    (symbol,) = symbolic_shape("batch")
-
-    def abstract(array: Any) -> jax.ShapeDtypeStruct:
-        shape = tuple(array.shape)
-        if dynamic_batch and shape and shape[0] == batches[0]:
-            shape = (symbol, *shape[1:])
-        return jax.ShapeDtypeStruct(shape, jax.dtypes.canonicalize_dtype(as_numpy(array).dtype))
-
-    return [abstract(array) for array in arrays]
+def _shape(array: Any, shape: tuple[Any, ...]) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, jax.dtypes.canonicalize_dtype(as_numpy(array).dtype))
 
 
 def _plain(tree: Any) -> Any:
@@ -190,9 +208,19 @@ def add_export(subcommands: Subcommands, command: Callable[[argparse.Namespace],
     parser.add_argument(
         "--platform", action="append", choices=PLATFORMS, help="may be repeated (default: all)"
     )
-    parser.add_argument(
+    sizes = parser.add_mutually_exclusive_group()
+    sizes.add_argument(
+        "--dynamic", action="append", type=_dynamic, metavar="'NAME=(b, s)'",
+        help="the sizes of an argument that may differ at each call, as symbols; may be repeated "
+        "(default: the batch)",
+    )  # fmt: skip
+    sizes.add_argument(
         "--fixed-batch", action="store_true", help="for the example's batch size alone"
     )
+    parser.add_argument(
+        "--constraint", action="append", default=[], metavar="'s <= 64'",
+        help="what is known of the symbols; may be repeated; what the program asks is added",
+    )  # fmt: skip
     parser.set_defaults(command=command)
 
 
@@ -207,11 +235,21 @@ def export_command(
     """
     if not args and not kwargs:
         raise ValueError(f"{options.factory} returns no example arguments, which have the shapes")
-    dynamic = not options.fixed_batch
+    named = dict(options.dynamic or ())
+    dynamic: Dynamic = named or ("batch" if not options.fixed_batch else False)
     imported = from_torch(model.eval(), args, kwargs)
-    exported = export(
-        imported, args, options.out, kwargs, weights=options.weights,
-        platforms=options.platform or PLATFORMS, dynamic_batch=dynamic,
+    exported, constraints = export_with_constraints(
+        imported, args, options.out, kwargs, options.weights, options.platform or PLATFORMS,
+        dynamic, options.constraint,
     )  # fmt: skip
     print(f"{options.out}: for {', '.join(exported.platforms)}")
+    for constraint in constraints:
+        print(f"  where {constraint}")
     return 0
+
+
+def _dynamic(text: str) -> tuple[str, str]:
+    name, sign, shape = text.partition("=")
+    if not sign or not name.strip() or not shape.strip():
+        raise argparse.ArgumentTypeError(f"must be 'NAME=(b, s)', such as 'x=(b, _)', got {text!r}")
+    return name.strip(), shape.strip()

@@ -20,6 +20,7 @@ from .importer.tying import tie as bind_names
 
 __all__ = [
     "Module",
+    "fits",
     "freeze",
     "function",
     "keys_for_parts",
@@ -145,6 +146,32 @@ def require_shape(array: jax.Array, name: str, shape: Sequence[int | None]) -> N
             f"{name} {wrong}; port it with an example of that shape, or take the line out if the "
             "code below it holds for every size"
         )
+
+
+def fits(value: Any, like: Any) -> bool:
+    """Return whether an argument is made as a program takes it.
+
+    Args:
+        value: the argument.
+        like: containers and constants, with `...` for each array.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxnn.interop import ported
+        >>> x = jnp.ones(2)
+        >>> ported.fits([x, None], [..., None]), ported.fits([x], [..., None]), ported.fits(x, None)
+        (True, False, False)
+    """
+    if like is ...:
+        return hasattr(value, "shape")
+    if isinstance(like, dict):
+        if isinstance(value, Mapping):
+            return value.keys() >= like.keys() and all(fits(value[n], like[n]) for n in like)
+        return all(hasattr(value, n) and fits(getattr(value, n), like[n]) for n in like)
+    if isinstance(like, (tuple, list)):
+        is_alike = isinstance(value, (tuple, list)) and len(value) == len(like)
+        return is_alike and all(map(fits, value, like))
+    return not hasattr(value, "shape") and bool(value == like)
 
 
 def freeze(module: M, *names: str) -> M:

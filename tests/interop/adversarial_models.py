@@ -406,7 +406,7 @@ def callers_dict_that_is_filled_and_returned(self, given):
 # --- conditions on sizes ------------------------------------------------------------------------
 
 
-@forward("refused", r"x\.shape\[0\] == 4.*adversarial_models")
+@forward("refused", r"imported for \(4, 3\).*adversarial_models")
 def branch_on_the_batch(self, x):
     return self.linear(x) if x.shape[0] == 4 else self.other(x)
 
@@ -416,12 +416,12 @@ def branch_on_a_bound(self, x):
     return self.linear(x) if x.shape[0] < 5 else self.other(x)
 
 
-@forward("refused", r"x\.shape\[0\] == 4.*adversarial_models")
+@forward("refused", r"imported for \(4, 3\).*adversarial_models")
 def a_size_in_a_text(self, x):
     return self.linear(x) * {"4": 3.0}.get(f"{x.shape[0]}", 1.0)
 
 
-@forward("refused", r"x\.shape\[0\] == 4.*adversarial_models")
+@forward("refused", r"imported for \(4, 3\).*adversarial_models")
 def a_shape_as_a_text(self, x):
     return self.linear(x) * {"torch.Size([4, 3])": 3.0}.get(str(x.shape), 1.0)
 
@@ -446,17 +446,17 @@ def branch_on_evenness(self, x):
     return self.linear(x) if x.size(0) % 2 == 0 else self.other(x)
 
 
-@forward("refused", "== 4")
+@forward("refused", r"imported for \(4, 3\)")
 def a_batch_counted_by_len(self, x):
     return self.linear(x) if len(x) < 5 else self.other(x)
 
 
-@forward("refused", "!= 1", others=lambda: (torch.randn(1, 3),))
+@forward("equal", others=lambda: (torch.randn(1, 3),))
 def branch_on_a_batch_of_one(self, x):
     return self.linear(x).squeeze(0) * 2 if x.shape[0] == 1 else self.linear(x)
 
 
-@forward("refused", "== 4")
+@forward("refused", r"imported for \(4, 3\)")
 def loop_over_the_batch(self, x):
     state = torch.zeros(3)
     for row in x:
@@ -1147,7 +1147,7 @@ def a_size_in_a_key(self, x):
     return tables.get(f"{x.shape[0]} rows", self.other)(x)
 
 
-@forward("refused", r"x.shape\[0\] == 4.*adversarial_models")
+@forward("refused", r"imported for \(4, 3\).*adversarial_models")
 def a_size_in_what_a_check_returns(self, x):
     def _check(text):
         return float(text)

@@ -207,10 +207,11 @@ class Block2(jaxnn.Module):
         return self.relu(out)
 
 
-class ResNet(jaxnn.Module):
+class ResNet(ported.Module):
     """ResNet of test_port."""
 
     def __init__(self, *, rngs):
+        super().__init__(rngs)
         self.stem = jaxnn.Conv2d(3, 4, 3, padding=1, rngs=rngs)
         self.layer1 = jaxnn.Sequential(*(Block(channels=4, rngs=rngs) for _ in range(3)))
         self.layer2 = jaxnn.Sequential(
@@ -222,7 +223,13 @@ class ResNet(jaxnn.Module):
         self.fc = jaxnn.Linear(16, 5, rngs=rngs)
 
     def __call__(self, x):
-        ported.require_shape(x, "x", (None, 3, 8, 8))
+        ported.require_shape(x, "x", (None, 3, None, None))
+        if not self.deterministic:
+            ported.require(
+                x.shape[0] * ((x.shape[2] + 3) // 4) * ((x.shape[3] + 3) // 4) != 1,
+                "x.shape[0] * ((x.shape[2] + 3) // 4) * ((x.shape[3] + 3) // 4) != 1 "
+                "(test_port.py, line 52, in forward)",
+            )
         x = self.layer3(self.layer2(self.layer1(self.stem(x))))
         return self.fc(F.flatten(F.adaptive_avg_pool2d(x, 1), 1))
 
@@ -358,7 +365,7 @@ def test_training_is_that_of_the_import(ported, name):
     net.train()
     port.train()
     parity = json.loads((folder / "parity.json").read_text())
-    args, kwargs = jaxnn.interop.porting.parity._given(parity, folder)
+    args, kwargs = jaxnn.interop.porting.parity._given(parity["calls"][0], folder)
     constants = dict(call[1]) if len(call) > 1 else {}
     ours = port(*args, **kwargs)
     theirs = net(*as_arrays(call[0]), **as_arrays(constants))
@@ -453,7 +460,7 @@ def test_large_arrays_are_sampled(tmp_path):
     report = port(nn.Linear(100, 90), torch.randn(2, 100), folder=tmp_path / "large")
     assert report.ok
     parity = json.loads((tmp_path / "large" / "parity.json").read_text())
-    weight = parity["gradients"]["weight"]
+    weight = parity["calls"][0]["gradients"]["weight"]
     assert weight["shape"] == [90, 100]
     assert len(weight["positions"]) == 4096
     assert max(weight["positions"]) < 9000
@@ -485,7 +492,7 @@ def factories(tmp_path, monkeypatch):
 
 def test_the_commands(factories, capsys):
     assert main(["port", "factories_of_test:good", "-o", "out"]) == 0
-    assert "out/model.py: agrees (4 of 4 agree)" in capsys.readouterr().out
+    assert "out/model.py: agrees (8 of 8 agree)" in capsys.readouterr().out
     assert main(["verify", "out"]) == 0
     assert main(["verify", "factories_of_test:good"]) == 0
     out = capsys.readouterr().out
@@ -520,17 +527,37 @@ def test_called_wrongly(factories, capsys, arguments, message):
 def test_a_gradient_that_departs_at_a_kink_is_judged_in_float64(ported, tmp_path):
     folder = shutil.copytree(ported("resnet")[2], tmp_path / "kink")
     parity = json.loads((folder / "parity.json").read_text())
-    name = next(iter(parity["gradients"]))
+    (kept, *_) = parity["calls"]
+    name = next(iter(kept["gradients"]))
     # As where a ReLU's input is zero but for rounding.
-    zeros = np.zeros_like(jaxnn.interop.porting.as_json.array_from_json(parity["gradients"][name]))
-    parity["gradients"][name]["data"] = base64.b64encode(zeros.tobytes()).decode()
+    zeros = np.zeros_like(jaxnn.interop.porting.as_json.array_from_json(kept["gradients"][name]))
+    kept["gradients"][name]["data"] = base64.b64encode(zeros.tobytes()).decode()
     (folder / "parity.json").write_text(json.dumps(parity))
     report = jaxnn.interop.check_port(folder)
     assert report.ok
     assert f"{name} (float64)" in [row.name for row in report.rows]
-    parity["gradients in float64"][name] = parity["gradients"][name]
+    kept["gradients in float64"][name] = kept["gradients"][name]
     (folder / "parity.json").write_text(json.dumps(parity))
     assert [row.name for row in jaxnn.interop.check_port(folder).rows if not row.agrees] == [name]
+
+
+def test_a_port_is_proved_at_two_sizes_and_one_of_the_old_form_at_its_one(ported, tmp_path):
+    folder = shutil.copytree(ported("resnet")[2], tmp_path / "old")
+    parity = json.loads((folder / "parity.json").read_text())
+    shapes = [call["args"]["tuple"][0]["shape"] for call in parity["calls"]]
+    assert shapes == [[2, 3, 8, 8], [3, 3, 9, 9]]
+    names = [row.name for row in check_port(folder).rows]
+    assert {"output 0", "output 0, another input, (2→3, 3, 8→9, 8→9)"} <= set(names)
+    wrong = np.zeros(15, np.float32)
+    kept = parity["calls"][1]["outputs"][0]
+    kept["data"] = base64.b64encode(wrong.tobytes()).decode()
+    (folder / "parity.json").write_text(json.dumps(parity))
+    departs = [row.name for row in check_port(folder).rows if not row.agrees]
+    assert departs == ["output 0, another input, (2→3, 3, 8→9, 8→9)"]
+    first = parity["calls"][0]
+    old = {"format": "jaxnn-parity/1", "mode": parity["mode"], **first}
+    (folder / "parity.json").write_text(json.dumps(old))
+    assert [row.name for row in check_port(folder).rows] == names[: len(names) // 2]
 
 
 def damage(folder: Path, file: str, change: Any) -> None:
@@ -544,7 +571,7 @@ def damage(folder: Path, file: str, change: Any) -> None:
         ("weights.safetensors", lambda data: data[:-9], "weights.safetensors is damaged"),
         ("weights.safetensors", None, "weights.safetensors is missing"),
         ("parity.json", lambda data: data[:-9], "parity.json is damaged"),
-        ("parity.json", lambda data: b"{}", "parity.json is no jaxnn-parity/1 file"),
+        ("parity.json", lambda data: b"{}", "parity.json is no jaxnn-parity/2 file"),
         ("parity.json", lambda data: data.replace(b'"dtype"', b'"kind"'), "parity.json is damaged"),
         (
             "parity.json",
@@ -613,7 +640,7 @@ def test_a_long_condition_on_sizes_is_checked(tmp_path: Path) -> None:
 
 
 class Halves(nn.Module):
-    """Its slices and the number of its steps are sizes of the example."""
+    """Takes an even number of rows; the number of its steps is a size of the example."""
 
     def forward(self, x):
         half = x.shape[1] // 2
@@ -626,10 +653,14 @@ class Halves(nn.Module):
 def test_sizes_that_the_port_has_as_constants_are_required(tmp_path: Path) -> None:
     assert port(Halves(), torch.randn(2, 6, 4), folder=tmp_path).ok
     net = load_port(tmp_path)
-    assert net(jnp.ones((5, 6, 4))).shape == (5, 3, 4)
-    for shape in ((2, 8, 4), (2, 6, 5), (6, 4)):
-        with pytest.raises(ValueError, match=r"x has shape .* was ported for \(any, 6, 4\)"):
+    for shape in ((5, 6, 4), (1, 10, 4)):
+        x = torch.randn(shape)
+        np.testing.assert_allclose(net(jnp.asarray(x.numpy())), Halves()(x), rtol=1e-6)
+    for shape in ((2, 6, 5), (6, 4)):
+        with pytest.raises(ValueError, match=r"x has shape .* was ported for \(any, any, 4\)"):
             net(jnp.ones(shape))
+    with pytest.raises(ValueError, match=r"x\.shape\[1\] % 2 == 0 \(test_port\.py, line \d+"):
+        net(jnp.ones((2, 7, 4)))
 
 
 class Calls(nn.Sequential):
@@ -653,3 +684,104 @@ def test_a_chain_of_layers_takes_every_size_that_they_take(tmp_path: Path) -> No
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Sequential(nn.ReLU(), nn.AdaptiveAvgPool2d(2)))
     assert port(model, torch.randn(2, 3, 8, 8), folder=tmp_path).ok
     assert load_port(tmp_path)(jnp.ones((1, 3, 9, 7))).shape == (1, 4, 2, 2)
+
+
+# --- several programs ---------------------------------------------------------------------------
+
+
+class Masked(nn.Module):
+    """Takes a mask or not, and a flag."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(6, 6)
+
+    def forward(self, x, mask=None, *, causal=False):
+        y = self.linear(x)
+        scores = y @ y.mT
+        if mask is not None:
+            scores = scores.masked_fill(mask[:, None] == 0, -1e9)
+        if causal:
+            scores = scores.masked_fill(~torch.ones(scores.shape[1:]).tril().bool(), -1e9)
+        return scores.softmax(-1) @ y
+
+
+MASKED = """
+    def __call__(self, x, mask=None, *, causal=False):
+        if mask is None and not causal:
+            return self.without_mask(x)
+        if mask is not None and not causal:
+            return self.with_mask(x, mask)
+        if mask is None and causal:
+            return self.causal(x)
+        raise ValueError(
+            "Masked was ported for calls where mask is None and not causal; or mask is not None "
+            "and not causal; or mask is None and causal: port it with an example of this one too"
+        )
+"""
+
+
+def test_several_programs_are_branches(tmp_path: Path) -> None:
+    x, mask = torch.randn(2, 5, 6), torch.tensor([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]])
+    examples = [jaxnn.call(x), jaxnn.call(x, mask), jaxnn.call(x, causal=True)]
+    model = Masked()
+    assert port(model, examples=examples, folder=tmp_path).ok
+    assert MASKED in (tmp_path / "model.py").read_text()
+    net = load_port(tmp_path)
+    x, mask = torch.randn(3, 4, 6), torch.tensor([[1, 1, 0, 0]]).expand(3, 4)
+    for args, kwargs in (((x,), {}), ((x, mask), {}), ((x,), {"causal": True})):
+        found = net(*as_arrays(args), **kwargs)
+        np.testing.assert_allclose(found, model(*args, **kwargs).detach(), atol=1e-5)
+    with pytest.raises(ValueError, match="port it with an example of this one too"):
+        net(*as_arrays((x, mask)), causal=True)
+
+
+class OneIsOther(nn.Module):
+    """Does something else with a batch of one."""
+
+    def forward(self, x):
+        return x * 2 if x.shape[0] == 1 else x - x.mean(0)
+
+
+class OneIsSpread(nn.Module):
+    """Spreads the positions over a batch of more than one, which changes nothing."""
+
+    def forward(self, x):
+        at = torch.arange(x.shape[1], dtype=x.dtype)[None]
+        if x.shape[0] != 1:
+            at = at.expand(x.shape[0], -1)
+        return x + at * 3
+
+
+def test_a_batch_of_one_has_a_program_where_it_needs_one(tmp_path: Path) -> None:
+    for model in (OneIsOther(), OneIsSpread()):
+        folder = tmp_path / type(model).__name__
+        assert port(model, torch.randn(3, 6), folder=folder).ok
+        net = load_port(folder)
+        for shape in ((1, 4), (2, 6), (5, 2)):
+            x = torch.randn(shape)
+            np.testing.assert_allclose(net(jnp.asarray(x.numpy())), model(x), atol=1e-6)
+    other, spread = ((path / "model.py").read_text() for path in sorted(tmp_path.iterdir()))
+    assert (
+        "        if x.shape[0] != 1:\n            return self.batch(x)\n"
+        "        return self.batch_of_one(x)\n"
+    ) in other
+    assert spread.count("def ") == 2  # the call, and make
+
+
+def test_the_command_takes_several_examples_and_names_of_sizes(factories, capsys):
+    (factories / "kinds.py").write_text(
+        "import jaxnn, torch\n"
+        "class Net(torch.nn.Module):\n"
+        "    def forward(self, x, twice=False):\n"
+        "        return x + x if twice else x * x\n"
+        "x = torch.ones(2, 3)\n"
+        "def kinds(): return Net(), (jaxnn.call(x), jaxnn.call(x, twice=True))\n"
+    )
+    assert main(["port", "kinds:kinds", "-o", "out", "--dynamic", "x=(batch, 3)"]) == 0
+    net = load_port("out")
+    assert net(jnp.full((4, 3), 5.0), twice=True).tolist() == [[10.0] * 3] * 4
+    with pytest.raises(ValueError, match=r"was ported for \(any, 3\)"):
+        net(jnp.ones((4, 5)))
+    assert main(["port", "kinds:kinds", "-o", "other", "--dynamic", "all"]) == 2
+    assert "--dynamic 'all' must be auto, batch, none" in capsys.readouterr().err

@@ -291,3 +291,17 @@ def test_export_with_symbolic_sizes():
         got, want = exported.call(x), loss_and_gradient(x)
         np.testing.assert_allclose(got[0], want[0], rtol=1e-6)
         np.testing.assert_array_equal(got[1], want[1])
+
+
+def test_adaptive_means_over_sizes_that_are_symbols():
+    """One window is the whole of any size; several need to be known to be of one size."""
+
+    def traced(output_size, *constraints):
+        shape = export.symbolic_shape("b, 3, h, w", constraints=constraints)
+        layer = jaxnn.AdaptiveAvgPool2d(output_size)
+        return [str(n) for n in jax.eval_shape(layer, jax.ShapeDtypeStruct(shape, "float32")).shape]
+
+    with pytest.raises(ValueError, match=r"4 windows over a size of which only w is known"):
+        traced((1, 4))
+    assert traced((1, 4), "mod(w, 4) == 0") == ["b", "3", "1", "4"]
+    assert traced((None, 1)) == ["b", "3", "h", "1"]

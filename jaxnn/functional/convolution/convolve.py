@@ -93,5 +93,9 @@ def _by_platform(
         return channels_last(input, weight, geometry).astype(wide)
 
     own = on_tpu if geometry.groups > 1 else None
-    output: jax.Array = by_platform(on_cpu, default, tpu=own)(input, weight)
+    # Sizes that are symbols, as in an export, are not known to be equal if computed otherwise.
+    are_known = all(isinstance(size, int) for size in input.shape[2:])
+    output: jax.Array = by_platform(on_cpu if are_known else default, default, tpu=own)(
+        input, weight
+    )
     return output

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from .alike import Alike
 from .budget import within_budget
+from .conditions import Origin, choices_unnoted, fixed_size, guards_of, noted_origins
 from .decisions import Decisions, as_decided, undecided
 from .functionalising import functional, switches_as_marks
 from .gradients import CustomGradient, Recorder, Refused, marked_gradients
-from .guards import Guard, Origin, fixed_size, guards_of, noted_origins
+from .guards import Guard
 from .marks import RecordedCall, call_of_the_model, library_of_marks, traced
 from .modes_read import noted_modes
 from .quirks import (
@@ -143,7 +144,8 @@ def capture(
             left_as_it_was(model), traced(model, is_layer, records, alike), gradient_marks(),
             masks_as_they_are(), einsum_in_order(), sizes_as_numbers(), quietly(),
             noted_origins(origins), marked_gradients(recorder), noted_modes(asked),
-            oblivious(size_one and any(free)), within_budget(), switches_as_marks(),
+            oblivious(size_one and any(free)), choices_unnoted(), within_budget(),
+            switches_as_marks(),
         ):  # fmt: skip
             stack.enter_context(context)
         stack.enter_context(undecided() if decisions is None else as_decided(decisions))

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .guards import is_torchs
+from .lines import is_torchs
 from .structures import copied_call
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .guards import is_called_by_the_model, line_of_the_model
+from .lines import is_called_by_the_model, line_of_the_model
 
 if TYPE_CHECKING:
     import torch

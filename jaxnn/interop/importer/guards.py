@@ -5,17 +5,17 @@ from __future__ import annotations
 import ast
 import operator
 import re
-import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, reduce
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    import torch
+import jax
 
-_SIZE = re.compile(r"L\['flat'\]\[(\d+)\]\.size\(\)\[(\d+)\]")
+from .undecided import Undecided
+
+if TYPE_CHECKING:
+    pass
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Guard:
         """Whether it holds for arrays of these names.
 
         Raises:
-            ValueError: if a size is symbolic, and what is known of it does not decide.
+            Undecided: if a size is symbolic, and what is known of it does not decide.
 
         Example:
             >>> import jax.numpy as jnp
@@ -47,27 +47,30 @@ class Guard:
             for dim, size in enumerate(getattr(array, "shape", ()))
         }
         try:
-            return bool(evaluated(self.text, sizes, {ast.NotEq: _differ}))
+            return bool(evaluated(self.text, sizes, {ast.Eq: _equal, ast.NotEq: _differ}))
         except Exception as error:
             reason = str(error).partition("\n")[0]
-            raise ValueError(
-                f"whether {self.text} holds is not known for {sizes}: {reason} State it among the "
-                "constraints of the symbolic sizes, or export for one batch (--fixed-batch)"
-            ) from error
+            raise Undecided(self.text, self.line, sizes, reason) from error
+
+
+def _equal(one: Any, other: Any) -> bool:
+    # Of symbolic sizes JAX says that they differ where it does not know; an order it must know.
+    return bool(one == other) or not (one < other or one > other)
 
 
 def _differ(one: Any, other: Any) -> bool:
-    if not isinstance(one, (int, float)) or not isinstance(other, (int, float)):
-        raise ValueError("a symbolic size may be anything else")
-    return one != other
+    return not _equal(one, other)
 
 
 def _max(*values: Any) -> Any:
-    return max(values)
+    are_numbers = all(isinstance(value, (int, float)) for value in values)
+    # The order of symbolic sizes need not be known.
+    return max(values) if are_numbers else reduce(jax.core.max_dim, values)
 
 
 def _min(*values: Any) -> Any:
-    return min(values)
+    are_numbers = all(isinstance(value, (int, float)) for value in values)
+    return min(values) if are_numbers else reduce(jax.core.min_dim, values)
 
 
 _OPERATORS: dict[type[Any], Callable[..., Any]] = {
@@ -81,6 +84,7 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "max": _max, "Max": _max, "min": _min, "Min": _min, "abs": abs, "int": int, "float": float,
     "math.floor": lambda value: int(value // 1), "math.ceil": lambda value: -int(-value // 1),
     "math.trunc": int, "round": round, "math.sqrt": lambda value: value**0.5,
+    "floordiv": operator.floordiv, "mod": operator.mod,
 }  # fmt: skip
 
 
@@ -133,136 +137,6 @@ def _parsed(text: str) -> ast.expr:
     return ast.parse(text, mode="eval").body
 
 
-@dataclass(frozen=True)
-class Origin:
-    """Where a condition comes from.
-
-    Attributes:
-        line: the line of the model.
-        is_asked: whether the model's own code or a layer's asks for it, not a kernel's.
-    """
-
-    line: str = ""
-    is_asked: bool = False
-
-
-@contextmanager
-def noted_origins(origins: dict[str, Origin]) -> Iterator[None]:
-    """Note where the exporter decides each condition, by its text, while in this context."""
-    from torch.fx.experimental.symbolic_shapes import ShapeEnv
-
-    log = ShapeEnv._log_guard
-
-    def noted(self: Any, prefix: str, guard: Any, *rest: Any, **options: Any) -> Any:
-        origins.setdefault(str(guard), Origin(line_of_the_model(), _is_asked()))
-        return log(self, prefix, guard, *rest, **options)
-
-    ShapeEnv._log_guard = noted  # type: ignore[method-assign,assignment]
-    try:
-        yield
-    finally:
-        ShapeEnv._log_guard = log  # type: ignore[method-assign]
-
-
-def line_of_the_model() -> str:
-    """Return the innermost line at work that is neither torch's nor the importer's."""
-    frame: Any = sys._getframe(1)
-    while frame is not None:
-        if is_the_models(frame.f_code.co_filename):
-            return place_of(frame)
-        frame = frame.f_back
-    return "(a line that the exporter does not tell)"
-
-
-def is_called_by_the_model() -> bool:
-    """Whether a model's own code calls the function that asks this."""
-    return is_the_models(sys._getframe(2).f_code.co_filename)
-
-
-def place_of(frame: Any) -> str:
-    """Return a frame's present line, as Python's tracebacks write it."""
-    code = frame.f_code
-    return f'File "{code.co_filename}", line {frame.f_lineno}, in {code.co_name}'
-
-
-def is_the_models(file: str) -> bool:
-    """Whether a file is neither torch's nor the importer's."""
-    return not any(part in file for part in _NOT_THE_MODELS)
-
-
-def is_torchs(frame: Any) -> bool:
-    """Whether a frame runs torch's own code."""
-    module = frame.f_globals.get("__name__", "")
-    return bool(module == "torch" or module.startswith("torch."))
-
-
-def _is_asked() -> bool:
-    """Whether the Python code that compares the size is a model's or a layer's."""
-    frame: Any = sys._getframe(2)
-    while frame is not None and not frame.f_code.co_filename.endswith("/torch/__init__.py"):
-        frame = frame.f_back
-    while frame is not None and frame.f_code.co_filename.endswith("/torch/__init__.py"):
-        frame = frame.f_back
-    file = "/torch/" if frame is None else frame.f_code.co_filename
-    return is_the_models(file) or "/torch/nn/" in file
-
-
-_NOT_THE_MODELS = (
-    "/torch/",
-    "/jaxnn/interop/",
-    "/sympy/",
-    "/opt_einsum/",
-    "/contextlib.py",
-    "<string>",
-    "<eval_",
-)
-
-
-def guards_of(program: torch.export.ExportedProgram, origins: Mapping[str, Origin]) -> list[Guard]:
-    """Return the conditions that a program was captured under, over `flat[i].shape[dim]`.
-
-    Those that follow from others are left out, and what a kernel asks of sizes of 0 and 1 to choose
-    its own way: what it computes is the same.
-    """
-    from torch.fx.experimental.symbolic_shapes import ShapeGuardPythonPrinter
-
-    environment = _shape_environment(program)
-    if environment is None:
-        return []
-    sources = environment.var_to_sources
-    printer = ShapeGuardPythonPrinter(sources, lambda source: source.name, sources)
-    found: dict[str, Guard] = {}
-    for guard in environment.guards:
-        if not guard.expr.free_symbols <= set(sources):
-            continue
-        origin = origins.get(str(guard.expr), Origin())
-        known = _simplified(guard.expr, environment)
-        if not known.free_symbols:
-            known = guard.expr  # said of a size that is fixed, for the line
-            if not known.is_Equality or len(known.free_symbols) > 1:
-                continue
-        elif _holds_from(0 if origin.is_asked else 2, known, environment):
-            continue
-        text = _SIZE.sub(r"flat[\1].shape[\2]", printer.doprint(known))
-        if "L[" not in text:  # strides and parameters do not change
-            found.setdefault(text, Guard(text, origin.line))
-    for bound in _bounds(environment):
-        below = {bound.size: bound.least - 1}
-        if not any(_excludes(guard, below) for guard in found.values()):
-            found[bound.text] = Guard(bound.text)
-    return _without_consequences(list(found.values()))
-
-
-def fixed_size(size: Any) -> int | None:
-    """Return the number that a size is fixed to, None for what may differ."""
-    import torch
-
-    if isinstance(size, torch.SymInt):
-        expression = size.node.expr
-        return int(expression) if expression.is_Integer else None
-    return size if isinstance(size, int) else None
-
-
 def briefly(guard: Guard, limit: int = 160) -> str:
     """Return a condition for a message: of a long one the beginning."""
     return guard.text if len(guard.text) <= limit else f"{guard.text[:limit]} ..."
@@ -271,160 +145,6 @@ def briefly(guard: Guard, limit: int = 160) -> str:
 def is_of_fixed(guard: Guard) -> bool:
     """Whether a condition says of one size that it is a number."""
     return bool(re.fullmatch(r"[^ ]+\.shape\[\d+\] == \d+", guard.text))
-
-
-def _simplified(condition: Any, environment: Any) -> Any:
-    """Return a condition with the numbers of fixed sizes, and what is known to be least."""
-    import sympy
-
-    numbers = {
-        symbol: found
-        for symbol in condition.free_symbols
-        if (found := environment.replace(symbol)).is_Integer
-    }
-    condition = condition.xreplace(numbers)
-    if (
-        len(condition.free_symbols) == 1
-        and condition.is_Relational
-        and not condition.atoms(sympy.Function)
-    ):
-        return condition
-
-    def chosen(extreme: Any) -> Any:
-        is_least = type(extreme).__name__ == "Min"
-        for one in extreme.args:
-            below = [_range(one - other, 0, environment) for other in extreme.args if other != one]
-            if all(r.upper <= 0 if is_least else r.lower >= 0 for r in below):
-                return one
-        return extreme
-
-    def is_extreme(part: Any) -> bool:
-        return type(part).__name__ in ("Min", "Max")
-
-    try:
-        return condition.replace(is_extreme, chosen)
-    except Exception:  # a function whose bounds are not known
-        return condition
-
-
-def _range(expression: Any, least: int, environment: Any) -> Any:
-    """Return the bounds of an expression, whose sizes are not less than `least`."""
-    from torch.utils._sympy.value_ranges import ValueRanges, bound_sympy, int_oo
-
-    def of(symbol: Any) -> Any:
-        known = environment.var_to_range.get(symbol)
-        if known is None:
-            return ValueRanges(least, int_oo)
-        return ValueRanges(max(least, known.lower), known.upper)
-
-    return bound_sympy(expression, {symbol: of(symbol) for symbol in expression.free_symbols})
-
-
-def _holds_from(least: int, condition: Any, environment: Any) -> bool:
-    """Whether a condition holds for all sizes from a number on that are possible at all.
-
-    What is possible of one size follows from the conditions on it alone, so these do not count for
-    themselves.
-    """
-    import sympy
-    from torch.utils._sympy.value_ranges import ValueRanges, bound_sympy, int_oo
-
-    if isinstance(condition, (sympy.And, sympy.Or)):
-        parts = [_holds_from(least, part, environment) for part in condition.args]
-        return all(parts) if isinstance(condition, sympy.And) else any(parts)
-    kind = type(condition)
-    if kind not in (sympy.Gt, sympy.Ge, sympy.Lt, sympy.Le, sympy.Ne):
-        return False
-    symbols = condition.free_symbols
-    try:
-        difference = condition.lhs - condition.rhs
-        if len(symbols) == 1:
-            found = bound_sympy(difference, dict.fromkeys(symbols, ValueRanges(least, int_oo)))
-        else:
-            found = _range(difference, least, environment)
-    except Exception:  # a function whose bounds are not known
-        return False
-    holds = {
-        sympy.Ne: found.lower > 0 or found.upper < 0, sympy.Gt: found.lower > 0,
-        sympy.Ge: found.lower >= 0, sympy.Lt: found.upper < 0, sympy.Le: found.upper <= 0,
-    }  # fmt: skip
-    return bool(holds[kind])
-
-
-def _shape_environment(program: torch.export.ExportedProgram) -> Any:
-    for node in program.graph.nodes:
-        mode = getattr(node.meta.get("val"), "fake_mode", None)
-        if mode is not None and mode.shape_env is not None:
-            return mode.shape_env
-    return None
-
-
-@dataclass(frozen=True)
-class _Bound:
-    """The least that the exporter takes a size to be."""
-
-    size: str
-    least: int
-
-    @property
-    def text(self) -> str:
-        return f"{self.size} >= {self.least}"
-
-
-def _bounds(environment: Any) -> Iterator[_Bound]:
-    """Yield the least that the exporter takes each size to be, where that is more than 1."""
-    for symbol, sources in environment.var_to_sources.items():
-        bounds = environment.var_to_range.get(symbol)
-        name = _SIZE.fullmatch(sources[0].name) if sources else None
-        if name is None or bounds is None or environment.replace(symbol).is_Integer:
-            continue
-        if bounds.lower.is_Integer and bounds.lower > 1:
-            yield _Bound(f"flat[{name[1]}].shape[{name[2]}]", int(bounds.lower))
-
-
-def _excludes(guard: Guard, sizes: Mapping[str, int]) -> bool:
-    """Whether a condition on these sizes alone does not hold."""
-    try:
-        return not evaluated(guard.text, sizes)
-    except NotImplementedError:  # of other sizes
-        return False
-
-
-def _without_consequences(guards: list[Guard]) -> list[Guard]:
-    """Return the guards without those that hold whenever the sizes said to be equal are equal."""
-    import sympy
-
-    equality = re.compile(r"(flat\[\d+\]\.shape\[\d+\]) == (flat\[\d+\]\.shape\[\d+\])")
-    first: dict[str, str] = {}
-
-    def root(name: str) -> str:
-        while name in first:
-            name = first[name]
-        return name
-
-    kept = []
-    for guard in guards:
-        pair = equality.fullmatch(guard.text)
-        if pair is not None:
-            kept.append(guard)
-            if root(pair[1]) != root(pair[2]):
-                first[root(pair[2])] = root(pair[1])
-    symbols: dict[str, Any] = {}
-    for guard in guards:
-        for name in re.findall(r"flat\[\d+\]\.shape\[\d+\]", guard.text):
-            symbols[name] = sympy.Symbol(root(name), nonnegative=True, integer=True)
-    seen = set()
-    for guard in guards:
-        if guard in kept:
-            continue
-        try:
-            known = evaluated(guard.text, symbols, {ast.Eq: sympy.Eq, ast.NotEq: sympy.Ne})
-        except Exception:
-            known = guard.text  # undecided
-        if known not in (True, sympy.true) and str(known) not in seen:
-            seen.add(str(known))
-            kept.append(guard)
-    return kept
 
 
 def renamed(guards: Iterable[Guard], name: Callable[[str, str], str | None]) -> tuple[Guard, ...]:

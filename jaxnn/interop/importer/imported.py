@@ -224,6 +224,18 @@ def forwards_of(module: Imported) -> Forwards:
     return module._forwards
 
 
+def run_program(
+    module: Imported,
+    body: Body,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    rngs: RandomSource | None = None,
+) -> Any:
+    """Return what one of an imported module's forward passes gives, which need not be for it."""
+    with tied_in_place(module), jax.numpy_dtype_promotion("standard"):
+        return module._run(body, args, kwargs, (), keys_for_parts(rngs))[0]
+
+
 def source_of(module: Imported) -> str:
     """Return the name of the class that an imported module was."""
     return module._source

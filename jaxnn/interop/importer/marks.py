@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from .alike import Alike, Seen, has_opaque, result_like, seen_call, signature_of, state_of
 from .gradients import Refused
-from .guards import line_of_the_model
 from .kernels import kernels_by_shape
+from .lines import line_of_the_model
 from .program import Opaque, leaves, rebuild
 from .structures import (
     among,

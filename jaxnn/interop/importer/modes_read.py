@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from .guards import is_torchs, place_of
+from .lines import is_torchs, place_of
 from .marks import library_of_marks
 
 if TYPE_CHECKING:

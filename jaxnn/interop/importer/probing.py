@@ -19,8 +19,8 @@ import numpy as np
 
 from .alike import Runs
 from .gradients import Refused
-from .guards import is_the_models, line_of_the_model, place_of
 from .layers import layer_name
+from .lines import is_the_models, line_of_the_model, place_of
 from .restoring import left_as_it_was
 from .structures import NotDescribable, copied_call, describe, named_arguments
 

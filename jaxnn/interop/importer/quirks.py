@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
 from typing import Any
 
-from .guards import is_torchs
+from .lines import is_torchs
 from .messages import is_message
 
 

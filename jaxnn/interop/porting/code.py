@@ -17,7 +17,7 @@ _LARGEST = float(np.finfo(np.float32).max)
 RESERVED = {
     "F", "aten", "bool", "complex", "float", "getattr", "int", "jax", "jaxnn", "jnp", "max", "min",
     "nnx", "ported", "rngs", "self", "l", "O", "I", "namedtuple", "OrderedDict", "Record", "range",
-    "tuple", "list", "dict",
+    "tuple", "list", "dict", "abs", "all", "any", "pow", "round", "sum",
 }  # fmt: skip
 
 # How tightly an expression holds together.

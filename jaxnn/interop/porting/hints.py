@@ -9,6 +9,7 @@ import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from functools import cache
+from typing import Any
 
 from ..importer.program import Call, Operation, Value
 from .code import RESERVED, is_name
@@ -17,12 +18,17 @@ from .simplify import Item
 _PLACE = re.compile(r'File "(.+)", line (\d+)')
 
 
-def hints_of(items: Sequence[Item], call_names: Mapping[str, Sequence[str]]) -> dict[str, str]:
+def hints_of(
+    items: Sequence[Item],
+    call_names: Mapping[str, Sequence[str]],
+    size_names: Mapping[tuple[str, int], str],
+) -> dict[str, str]:
     """Return the names of the original for the last operation of each of its statements.
 
     Args:
         items: what is written of a program.
         call_names: what the results of calls are called, by the attribute called.
+        size_names: what sizes are called, by the array and the dimension.
     """
     left = {name: list(names) for name, names in call_names.items()}
     hints: dict[str, str] = {}
@@ -32,19 +38,31 @@ def hints_of(items: Sequence[Item], call_names: Mapping[str, Sequence[str]]) -> 
         found = assigned_at(step.source) if isinstance(step, Operation) else None
         if isinstance(step, Call) and last is not None:
             continue
+        # The exporter computes sizes where it needs them first.
+        if last is not None and _is_of_sizes(step) and found == last[1:]:
+            continue
         if found is not None and len(found[0]) > 1:
             parts = _parts_named(item, found[0])
             hints |= parts
-            found = None if parts or step.operator == "sym_size" else (found[0][:1], found[1])
+            found = None
         if last is not None and (found is None or found != last[1:]):
             hints[last[0]] = last[1][0]
         last = None if found is None else (step.result, *found)
     for item in items:
+        if isinstance(item.step, Operation) and item.step.operator == "sym_size":
+            (_, of), *dim = item.step.arguments
+            key = getattr(of, "name", ""), dict(dim).get("dim", 0)
+            if key in size_names:
+                hints[item.step.result] = size_names[key]
         if isinstance(item.step, Call) and isinstance(item.step.results, Value):
             names = left.get(item.step.module.partition(".")[0])
             if names:
                 hints[item.step.results.name] = names.pop(0) if len(names) > 1 else names[0]
     return {ssa: name for ssa, name in hints.items() if name not in RESERVED and is_name(name)}
+
+
+def _is_of_sizes(step: Any) -> bool:
+    return isinstance(step, Operation) and step.operator.startswith(("python.", "sym_"))
 
 
 def _parts_named(item: Item, names: tuple[str, ...]) -> dict[str, str]:
@@ -84,6 +102,8 @@ def _assignments(file: str) -> dict[int, tuple[tuple[str, ...], int]]:
         parts = target.elts if isinstance(target, ast.Tuple) else [target]
         names = tuple(part.id for part in parts if isinstance(part, ast.Name))
         if len(names) == len(parts) and _attribute_called(node.value) is None:
+            # Of several values the last is computed last.
+            names = names[-1:] if isinstance(node.value, ast.Tuple) else names
             lines = range(node.lineno, (node.end_lineno or node.lineno) + 1)
             found |= dict.fromkeys(lines, (names, node.lineno))
     return found
@@ -112,6 +132,64 @@ def names_of_calls(kind: type) -> dict[str, list[str]]:
             if isinstance(target, ast.Name) and attribute is not None:
                 found.setdefault(attribute, []).append(target.id)
     return found
+
+
+def names_of_sizes(kind: type) -> dict[tuple[str, int], str]:
+    """Return what a class calls the sizes of its arguments, by the argument and the dimension.
+
+    Args:
+        kind: the class, whose `forward` takes `x.shape` apart.
+    """
+    tree = _forward_of(kind)
+    forward = next((n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)), None)
+    if forward is None:
+        return {}
+    found: dict[tuple[str, int], str] = {}
+    changed: set[str] = set()
+    for node in ast.walk(forward):
+        if not isinstance(node, ast.Assign) or len(node.targets) != 1:
+            continue
+        target = node.targets[0]
+        names = target.elts if isinstance(target, ast.Tuple) else [target]
+        of, dim = _shape_taken(node.value)
+        for at, name in enumerate(names):
+            if not isinstance(name, ast.Name):
+                continue
+            if of and of not in changed and (dim is None) == isinstance(target, ast.Tuple):
+                found.setdefault((of, at if dim is None else dim), name.id)
+            changed.add(name.id)
+    return found
+
+
+def _shape_taken(value: ast.expr) -> tuple[str, int | None]:
+    """Return the variable whose shape, or a size of whose, an expression is."""
+    match value:
+        case ast.Attribute(value=ast.Name(id=name), attr="shape"):
+            return name, None
+        case ast.Call(func=ast.Attribute(value=ast.Name(id=name), attr="size"), args=[]):
+            return name, None
+        case (
+            ast.Subscript(
+                value=ast.Attribute(value=ast.Name(id=name), attr="shape"),
+                slice=ast.Constant(value=int(dim)),
+            )
+            | ast.Call(
+                func=ast.Attribute(value=ast.Name(id=name), attr="size"),
+                args=[ast.Constant(value=int(dim))],
+            )
+        ):
+            return name, dim
+    return "", None
+
+
+def _forward_of(kind: type) -> ast.AST:
+    """Return the source of the class that has the `forward`; nothing where it cannot be read."""
+    owner = next((base for base in kind.__mro__ if "forward" in vars(base)), kind)
+    try:
+        tree = _parsed(textwrap.dedent(inspect.getsource(vars(owner).get("forward", owner))))
+    except (OSError, TypeError):
+        tree = None
+    return ast.Module([], []) if tree is None else tree
 
 
 def _items_of(loop: ast.For) -> dict[str, str]:

@@ -8,13 +8,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ..importer.guards import Guard
 from ..importer.operators import DRAWING
 from ..importer.program import (
     Assign,
     Body,
     Call,
     Custom,
-    Input,
     Literal,
     Opaque,
     Operation,
@@ -26,15 +26,17 @@ from ..importer.program import (
 )
 from ..importer.tree import parts_called
 from .code import RESERVED, TERNARY, Code, call, constant, dtype, is_name, joined, sequence
-from .hints import hints_of
+from .conditions import conditions_of
+from .hints import hints_of, names_of_sizes
 from .loops import rolled
-from .modes import Choice
+from .modes import Choice, OfMode
 from .observing import Kind, Kinds
 from .parts import Part
+from .signatures import argument, of_arrays, parameters_of, places_of, without_constants
 from .simplify import Item, simplified
 from .spellings import spelled
 from .steps import values_in
-from .wrapping import INDENT, WIDTH, wrapped
+from .wrapping import INDENT, WIDTH, with_message, wrapped
 
 DEPTH = 4
 
@@ -61,29 +63,6 @@ class Method:
     draws: bool = False
 
 
-def parameters_of(body: Body) -> list[str]:
-    """Return the parameters of a method: constants are part of the program, and none of it."""
-    parameters, is_named = [], False
-    for item in body.inputs:
-        if not leaves(item.structure):
-            continue
-        name = _argument(item)
-        if item.variadic == "*":
-            is_named = True
-        elif item.keyword_only and not is_named and not item.variadic:
-            parameters.append("*")
-            is_named = True
-        parameters.append(f"{item.variadic}{name}")
-    captured = list(body.captured)
-    if captured and any(parameter.startswith("**") for parameter in parameters):
-        return [*parameters[:-1], *captured, parameters[-1]]
-    return [*parameters, *captured]
-
-
-def _argument(item: Input) -> str:
-    return f"{item.name}_" if item.name in RESERVED or not is_name(item.name) else item.name
-
-
 class MethodWriter:
     """Writes the lines of one program.
 
@@ -94,6 +73,7 @@ class MethodWriter:
         called: the program that a part of the model has, by the part and the variant.
         call_names: what the results of calls are called, by the attribute called.
         function: the name of a function with a gradient of its own, in the file.
+        asked: conditions on sizes that hold where the method is called.
     """
 
     def __init__(
@@ -104,8 +84,9 @@ class MethodWriter:
         called: Callable[[Part, int], Body],
         call_names: Mapping[str, list[str]],
         function: Callable[[Custom], str],
+        asked: frozenset[str] = frozenset(),
     ) -> None:
-        self.body, self.part, self.kinds = body, part, kinds
+        self.body, self.part, self.kinds, self.asked = body, part, kinds, asked
         self.called, self.function = called, function
         self.lines: list[str] = []
         self.codes: dict[str, Code] = {}
@@ -121,7 +102,20 @@ class MethodWriter:
             for name in values_in(item.step):
                 self.consumers.setdefault(name, set()).add(at)
                 self.counts[name] += 1
-        self.hints = hints_of(self.items, call_names)
+        self.hints = hints_of(self.items, call_names, self._names_of_sizes())
+
+    def _names_of_sizes(self) -> dict[tuple[str, int], str]:
+        """Return what the original calls the sizes of its arguments, by the arrays' names."""
+        arrays = {
+            item.name: item.structure.name
+            for item in self.body.inputs
+            if isinstance(item.structure, Value)
+        }
+        return {
+            (arrays[name], dim): called
+            for (name, dim), called in names_of_sizes(self.part.original).items()
+            if name in arrays
+        }
 
     def write(self) -> Method:
         """Return the method."""
@@ -201,25 +195,41 @@ class MethodWriter:
 
     def _bind_inputs(self) -> None:
         given = [item for item in self.body.inputs if leaves(item.structure)]
-        for name in (*map(_argument, given), *self.body.captured):
+        for name in (*map(argument, given), *self.body.captured):
             self._hold(name, name)
         for item in given:
-            self._bind(_argument(item), item.structure)
+            self._bind(argument(item), item.structure)
 
     def _require(self) -> None:
         """Refuse what the program does not hold for."""
+        places = places_of(self.body)
         for name, shape in self.body.shapes:
             if name in self.codes:  # else nothing uses it
                 code, sizes = self.codes[name].text, constant(shape).text
-                named = constant(code).text
+                named = constant(places.get(name, code)).text
                 self.lines += wrapped(f"ported.require_shape({code}, {named}, {sizes})", INDENT)
-        for guard in self.body.guards:
-            condition = re.sub(
-                r"(\w+)\.shape", lambda match: f"{self.codes[match[1]].text}.shape", guard.text
-            )
-            place = re.sub(r'File ".*/|"', "", guard.line)
-            told = constant(f"{guard.text} ({place})" if place else guard.text)
-            self.lines += wrapped(f"ported.require({condition}, {told.text})", INDENT)
+        of_mode = [guard for guard in self.body.guards if isinstance(guard, OfMode)]
+        common = conditions_of(guard for guard in self.body.guards if guard not in of_mode)
+        for guard in common:
+            if guard.text not in self.asked:
+                self.lines += self._required(guard, INDENT)
+        for training in (True, False):
+            own = conditions_of(guard for guard in of_mode if guard.training is training)
+            texts = [guard.text for guard in common]
+            lines = [self._required(g, INDENT + 4) for g in own if g.text not in texts]
+            if lines:
+                self.uses_mode = True
+                sign = "not " if training else ""
+                self.lines.append(f"{' ' * INDENT}if {sign}self.deterministic:")
+                self.lines += [line for part in lines for line in part]
+
+    def _required(self, guard: Guard, indent: int) -> list[str]:
+        """Return the statement that a condition is required, which says what asks for it."""
+        condition = of_arrays(guard.text, {n: code.text for n, code in self.codes.items()})
+        place = re.sub(r'File ".*/|"', "", guard.line)
+        told = of_arrays(guard.text, places_of(self.body))
+        told = f"{told} ({place})" if place else told
+        return with_message("ported.require", [condition], told, indent)
 
     def _hold(self, name: str, variable: str) -> None:
         self.held[variable] = name
@@ -272,6 +282,9 @@ class MethodWriter:
         if not self.consumers.get(name):
             return "_"
         base = self.hints.get(name) or re.sub(r"_\d+$", "", name)
+        kind = self.kinds.named(name)
+        if name not in self.hints and kind is not None and kind.dtype is None and not kind.length:
+            base = "size"
         base = _READABLE.get(base, f"layer_{base}" if base.isdigit() else base)
         base = f"{base}_" if base in RESERVED or not is_name(base) else base
         variable, count = base, 1
@@ -423,10 +436,11 @@ class MethodWriter:
         captured: dict[str, Any] = {}
         if child.kind == "class" and child.programs:
             body = self.called(child, step.variant)
-            args, kwargs = _given(body, args, kwargs)
+            args, kwargs = without_constants(body, args, kwargs)
             captured = dict(zip(body.captured, step.captured, strict=True))
-            if step.variant:
-                function += f".call_{step.variant}"
+            number = child.number(step.variant)
+            if number:
+                function += f".call_{number}"
         elif child.kind == "layer":
             kwargs = {name: value for name, value in kwargs.items() if value is not None}
         options = {name: self.code(value) for name, value in {**kwargs, **captured}.items()}
@@ -434,30 +448,6 @@ class MethodWriter:
             options["rngs"] = Code("rngs")
         code = call(function, *(self.code(value) for value in args), **options)
         return replace(code, ordered=code.ordered or child.mutable or child.draws)
-
-
-def _given(body: Body, args: list[Any], kwargs: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
-    """Return a call's arguments without those that are constants, which the program contains."""
-    positional: list[Any] = []
-    named: dict[str, Any] = {}
-    left, known = list(args), dict(kwargs)
-    for item in body.inputs:
-        if item.variadic == "*":
-            taken, left = left, []
-            if leaves(item.structure):
-                positional += taken
-        elif item.variadic == "**":
-            if leaves(item.structure):
-                named |= known
-        elif left and not item.keyword_only:
-            value = left.pop(0)
-            if leaves(item.structure):
-                positional.append(value)
-        elif item.name in known:
-            value = known.pop(item.name)
-            if leaves(item.structure):
-                named[_argument(item)] = value
-    return positional, named
 
 
 def access(part: Part, path: str) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ..importer.guards import Guard
 from ..importer.operators import OPERATORS
 from ..importer.program import (
     Assign,
@@ -20,8 +22,7 @@ from ..importer.program import (
     leaves,
     rebuild,
 )
-from .simplify import COPIES
-from .steps import substituted
+from .steps import COPIES, substituted
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,17 @@ class Choice:
 
     training: Any
     evaluation: Any
+
+
+@dataclass(frozen=True)
+class OfMode(Guard):
+    """A condition on sizes that one mode has alone.
+
+    Attributes:
+        training: which.
+    """
+
+    training: bool = False
 
 
 class Different(Exception):
@@ -105,7 +117,7 @@ class _Merge:
     def bodies(self, training: Body, evaluation: Body) -> Body:
         if any(
             getattr(training, name) != getattr(evaluation, name)
-            for name in ("inputs", "captured", "shapes", "guards")
+            for name in ("inputs", "captured", "shapes")
         ):
             raise Different
         steps: list[Any] = []
@@ -120,9 +132,9 @@ class _Merge:
         names = tuple(self.names.get(name, name) for name in evaluation.extra)
         if others or names != training.extra:
             raise Different
-        return replace(
-            training, steps=tuple(steps), output=self._value(training.output, evaluation.output)
-        )
+        output = self._value(training.output, evaluation.output)
+        guards = _of_both(training.guards, evaluation.guards)
+        return replace(training, steps=tuple(steps), output=output, guards=guards)
 
     def _drops_alone(self, step: Any, other: Any) -> bool:
         """Whether training drops where evaluation has no operation."""
@@ -220,6 +232,20 @@ class _Merge:
         if isinstance(training, (State, Literal)) and training == evaluation:
             return training
         raise Different
+
+
+def _of_both(training: Sequence[Guard], evaluation: Sequence[Guard]) -> tuple[Guard, ...]:
+    """Return the conditions of both modes, and those that one has alone."""
+    own = [
+        OfMode(guard.text, guard.line, is_training)
+        for is_training, ours, theirs in (
+            (True, training, evaluation),
+            (False, evaluation, training),
+        )
+        for guard in ours
+        if guard not in theirs
+    ]
+    return (*(guard for guard in training if guard in evaluation), *own)
 
 
 def _filled(sizes: Any, others: Any) -> Any:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
@@ -11,9 +12,10 @@ import numpy as np
 from flax import nnx
 
 from ..importer.custom_vjp import run_pass
-from ..importer.imported import Imported
+from ..importer.imported import Imported, run_program
 from ..importer.observers import Observer, observed_by
 from ..importer.program import Body, Custom, Literal, State, Value
+from .entries import TRAINING, Entry
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class Kind:
 
     Attributes:
         dtype: its dtype; None for a size.
-        shapes: the shapes that it has had.
+        shapes: the shape that it has had in each run of the program, which all values share.
         length: of a tuple or list of arrays, how many there are.
     """
 
@@ -76,28 +78,55 @@ class Kinds:
 Observed = dict[int, dict[str, Kind]]
 
 
-def observe(net: nnx.Module, args: tuple[Any, ...], kwargs: Any) -> Observed:
-    """Return what the values of each program are, from a call in each mode, by body and name."""
+def observe(net: nnx.Module, entries: Sequence[Entry]) -> Observed:
+    """Return what the values of each program are, by body and name.
+
+    Args:
+        net: the imported model.
+        entries: the kinds of its calls, whose examples are run in each mode. What is equal in all
+            of them alone counts as equal.
+    """
+    runs: dict[int, list[dict[str, Kind | None]]] = {}
+    if not isinstance(net, Imported):
+        return {}
+    for entry in entries:
+        for mode, program in entry.programs.items():
+            (net.train if mode == TRAINING else net.eval)()
+            body = replace(program.body, shapes=(), guards=())  # which may ask for other sizes
+            for example in entry.examples:
+                for args, kwargs in example.in_jax():
+                    _note(net, body, program.body, partial(_run, args=args, kwargs=kwargs), runs)
+    return {body: _of_all(known) for body, known in runs.items()}
+
+
+def _note(
+    net: Imported,
+    run: Body,
+    written: Body,
+    call: Callable[..., int],
+    runs: dict[int, list[dict[str, Kind | None]]],
+) -> None:
     noting = _Noting()
-    for mode in (net.train, net.eval):
-        mode()
-        with observed_by(noting):
-            try:
-                nnx.eval_shape(lambda module: _called_once(module, args, kwargs), net)
-            except ValueError:  # a mode that the model cannot run in
-                continue
-    found: Observed = {}
+    with observed_by(noting):
+        try:
+            nnx.eval_shape(partial(call, body=run), net)
+        except (ValueError, TypeError):  # a mode that the model cannot run in
+            return
     for body, values in noting.seen:
-        kinds = found.setdefault(id(body), {})
-        for name, value in values.items():
-            kind = kind_of(value)
-            known = kinds.get(name, kind)
-            if kind is not None and known is not None and kind.dtype == known.dtype:
-                shapes = (
-                    known.shapes if kind.shapes[0] in known.shapes else known.shapes + kind.shapes
-                )
-                if len({len(shape) for shape in shapes}) == 1:
-                    kinds[name] = Kind(kind.dtype, shapes, kind.length)
+        kinds = {name: kind_of(value) for name, value in values.items()}
+        known = runs.setdefault(id(written if body is run else body), [])
+        if kinds not in known:
+            known.append(kinds)
+
+
+def _of_all(runs: Sequence[Mapping[str, Kind | None]]) -> dict[str, Kind]:
+    """Return what all runs of a program have shown of its values."""
+    found = {}
+    for name in runs[0]:
+        kinds = [kind for run in runs if (kind := run.get(name)) is not None]
+        if len(kinds) == len(runs) and len({(k.dtype, k.ndim, k.length) for k in kinds}) == 1:
+            shapes = tuple(kind.shapes[0] for kind in kinds)
+            found[name] = Kind(kinds[0].dtype, shapes, kinds[0].length)
     return found
 
 
@@ -110,9 +139,8 @@ def kind_of(value: Any) -> Kind | None:
     return Kind() if isinstance(value, (int, float)) else None
 
 
-def _called_once(module: Any, args: tuple[Any, ...], kwargs: Any) -> int:
-    rngs = {"rngs": nnx.Rngs(0)} if isinstance(module, Imported) else {}
-    module(*args, **kwargs, **rngs)
+def _run(module: Imported, *, body: Body, args: tuple[Any, ...], kwargs: Any) -> int:
+    run_program(module, body, args, kwargs, nnx.Rngs(0))
     return 0
 
 

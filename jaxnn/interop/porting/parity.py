@@ -38,7 +38,9 @@ from .as_json import arguments_from_json, array_from_json, sampled_as_json
 if TYPE_CHECKING:
     import torch
 
-FORMAT = "jaxnn-parity/1"
+FORMAT = "jaxnn-parity/2"
+# Which had one call.
+OLD_FORMAT = "jaxnn-parity/1"
 MODEL, WEIGHTS, PARITY = "model.py", "weights.safetensors", "parity.json"
 
 
@@ -81,7 +83,7 @@ class ParityReport:
 
 
 def record(
-    model: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], mode: str
+    model: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return the outputs and gradients of a model, which is a copy in the mode to be compared.
 
@@ -89,7 +91,6 @@ def record(
         model: the model; its statistics may change.
         args: the positional arguments that the port takes.
         kwargs: those by name, and the constants that the port contains.
-        mode: "evaluation" or "training".
     """
     # A tensor that is given twice has a gradient for each place.
     call = Call.of(*copied_call(args, kwargs))
@@ -103,8 +104,6 @@ def record(
             in_float64 = of_torch(wide, call.widened()).gradients or {}
     outcome = of_torch(model, call)
     return {
-        "format": FORMAT,
-        "mode": mode,
         "outputs": [sampled_as_json(output) for output in outcome.outputs],
         "gradients": _sampled(outcome.gradients or {}),
         "gradients in float64": _sampled(in_float64),
@@ -236,15 +235,15 @@ def check_port(folder: str | Path, *, device: str | None = None) -> ParityReport
         >>> import torch
         >>> folder = tempfile.mkdtemp()
         >>> report = jaxnn.interop.port(torch.nn.Linear(3, 2), torch.ones(1, 3), folder=folder)
-        >>> [row.name for row in jaxnn.interop.check_port(folder).rows]
-        ['output 0', 'input 0', 'weight', 'bias']
+        >>> [row.name for row in jaxnn.interop.check_port(folder).rows][:5]
+        ['output 0', 'input 0', 'weight', 'bias', 'output 0, another input, (1→3, 3)']
     """
     folder = Path(folder)
     _check_is_port(folder)
     parity = _read(folder / PARITY)
-    wide = parity.pop("gradients in float64", {})
     with ExitStack() as stack:
-        text = json.dumps(parity)
+        narrow = [{**call, "gradients in float64": {}} for call in parity["calls"]]
+        text = json.dumps(narrow)
         is_wide = '"float64"' in text or '"complex128"' in text
         stack.enter_context(jax.enable_x64(is_wide or jax.config.read("jax_enable_x64")))
         # Else a GPU would round the operands of products.
@@ -252,15 +251,25 @@ def check_port(folder: str | Path, *, device: str | None = None) -> ParityReport
         if device is not None:
             stack.enter_context(jax.default_device(device_of(device)))
         try:
-            report = _report(parity, _run_port(folder, parity))
-            if not report.ok and isinstance(wide, dict):
-                report = _judged_in_float64(report, folder, parity, wide)
-            return report
+            rows: list[Difference] = []
+            for kept in parity["calls"]:
+                found = _compared_call(folder, parity["mode"], kept).rows
+                name = "" if kept is parity["calls"][0] else f", {kept['input']}"
+                rows += [replace(row, name=row.name + name) for row in found]
+            return ParityReport(tuple(rows))
         except (KeyError, ValueError, TypeError, binascii.Error) as error:
             raise PortError(f"{folder / PARITY} is damaged: {error!r}") from error
 
 
-def _run_port(folder: Path, parity: Mapping[str, Any], wide: bool = False) -> Outcome:
+def _compared_call(folder: Path, mode: str, kept: Mapping[str, Any]) -> ParityReport:
+    report = _report(kept, _run_port(folder, mode, kept))
+    wide = kept.get("gradients in float64")
+    if not report.ok and isinstance(wide, dict):
+        report = _judged_in_float64(report, folder, mode, kept)
+    return report
+
+
+def _run_port(folder: Path, mode: str, kept: Mapping[str, Any], wide: bool = False) -> Outcome:
     """Return a port's outputs and gradients, in its own dtypes or in those of double width."""
 
     def cast(value: Any) -> Any:
@@ -272,32 +281,35 @@ def _run_port(folder: Path, parity: Mapping[str, Any], wide: bool = False) -> Ou
     net: Any = load_port(folder)
     nnx.update(net, jax.tree.map(cast, nnx.state(net)))
     fix_streams(net)
-    if parity["mode"] == "training":
+    if mode == "training":
         net.train()
-    given = _given(parity, folder / PARITY)
+    given = _given(kept, folder / PARITY)
     arrays = [cast(jnp.asarray(leaf)) for leaf in jax.tree.leaves(given) if hasattr(leaf, "shape")]
 
     def arguments(arrays: Sequence[jax.Array]) -> tuple[Any, Any]:
         left = iter(arrays)
-        args, kwargs = map_leaves(given, lambda _: next(left))
+        args, kwargs = map_leaves(
+            given, lambda leaf: next(left) if hasattr(leaf, "shape") else leaf
+        )
         return args, kwargs
 
-    shapes = [tuple(kept["shape"]) for kept in parity["outputs"]]
+    shapes = [tuple(output["shape"]) for output in kept["outputs"]]
     key = fixed_key() if takes_rngs(net) else None
     return Traced(net, arrays, arguments, key, shapes=shapes).compile(quickly=False).outcome()
 
 
 def _judged_in_float64(
-    report: ParityReport, folder: Path, parity: Mapping[str, Any], wanted: Mapping[str, Any]
+    report: ParityReport, folder: Path, mode: str, kept: Mapping[str, Any]
 ) -> ParityReport:
     """Compare in float64 the gradients that depart, where both sides can be computed in it.
 
     A kink (a ReLU's input that is zero but for rounding) gives two correct programs two gradients
     in float32, and the same one in float64.
     """
+    wanted: Mapping[str, Any] = kept["gradients in float64"]
     with jax.enable_x64(True):
         try:
-            gradients = _run_port(folder, parity, wide=True).gradients or {}
+            gradients = _run_port(folder, mode, kept, wide=True).gradients or {}
         except TypeError:  # a dtype that the source fixes, and that does not mix with float64
             return report
     floor = gradient_floor(map(array_from_json, wanted.values()))
@@ -332,28 +344,32 @@ def _read(path: Path) -> dict[str, Any]:
         raise PortError(f"{path} is missing: port the model again") from None
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise PortError(f"{path} is damaged: {error}") from None
-    names = {"format", "mode", "args", "kwargs", "outputs", "gradients"}
-    if not isinstance(parity, dict) or parity.get("format") != FORMAT or not names <= set(parity):
+    names = {"args", "kwargs", "outputs", "gradients"}
+    if isinstance(parity, dict) and parity.get("format") == OLD_FORMAT and names <= set(parity):
+        parity = {"format": FORMAT, "mode": parity.get("mode"), "calls": [parity]}
+    is_whole = isinstance(parity, dict) and parity.get("format") == FORMAT and "mode" in parity
+    calls = parity.get("calls") if is_whole else None
+    if not isinstance(calls, list) or not calls or any(not names <= set(call) for call in calls):
         raise PortError(f"{path} is no {FORMAT} file: port the model again")
     return parity
 
 
-def _given(parity: Mapping[str, Any], path: Path) -> tuple[Any, Any]:
+def _given(call: Mapping[str, Any], path: Path) -> tuple[Any, Any]:
     try:
-        return arguments_from_json(parity["args"]), arguments_from_json(parity["kwargs"])
+        return arguments_from_json(call["args"]), arguments_from_json(call["kwargs"])
     except (KeyError, ValueError, TypeError, binascii.Error) as error:
         raise PortError(f"{path} is damaged: {error!r}") from error
 
 
-def _report(parity: Mapping[str, Any], found: Outcome) -> ParityReport:
-    if len(found.outputs) != len(parity["outputs"]):
+def _report(call: Mapping[str, Any], found: Outcome) -> ParityReport:
+    if len(found.outputs) != len(call["outputs"]):
         count = len(found.outputs)
-        raise ValueError(f"{len(parity['outputs'])} outputs are kept, the port has {count}")
+        raise ValueError(f"{len(call['outputs'])} outputs are kept, the port has {count}")
     rows = [
         _compared(f"output {i}", "output", kept, output, 0.0)
-        for i, (kept, output) in enumerate(zip(parity["outputs"], found.outputs, strict=True))
+        for i, (kept, output) in enumerate(zip(call["outputs"], found.outputs, strict=True))
     ]
-    kept_gradients: Mapping[str, Any] = parity["gradients"]
+    kept_gradients: Mapping[str, Any] = call["gradients"]
     floor = gradient_floor(map(array_from_json, kept_gradients.values()))
     gradients = found.gradients or {}
     rows += [

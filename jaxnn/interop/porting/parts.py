@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,6 +52,7 @@ class Part:
         definition: the class that it is an instance of, once that is known.
         arguments: what it is constructed with, once that is known.
         same: of a second name of a module, the part that is its first.
+        variants: the numbers that its programs have in the import.
     """
 
     node: Node
@@ -68,6 +70,12 @@ class Part:
     definition: Any = None
     arguments: dict[str, Any] = field(default_factory=dict)
     same: Part | None = None
+    variants: tuple[int, ...] = (0,)
+
+    def number(self, variant: int) -> int:
+        """Return the place of a program among those that are written, by its number."""
+        part = self.same or self
+        return part.variants.index(variant) if variant in part.variants else 0
 
     @property
     def path(self) -> str:
@@ -121,11 +129,35 @@ class Part:
         self.kind, self.base = ("sequential", "") if is_exact else (self.kind, "Sequential")
 
 
-def part_of(node: Node, before: dict[str, Part] | None = None) -> Part:
+@dataclass(frozen=True)
+class Written:
+    """Which programs a port has.
+
+    Attributes:
+        root: those of the model as a whole, by mode, or why there are none.
+        variants: the numbers of those of its parts, by the part's path.
+    """
+
+    root: Mapping[str, Programs | str]
+    variants: Mapping[str, tuple[int, ...]]
+
+    def of(self, node: Node, mode: str) -> Programs | str:
+        """Return the programs of a module in a mode, or why there are none."""
+        if not node.path:
+            return self.root[mode]
+        programs: Programs | str = getattr(node, mode)
+        if isinstance(programs, str) or not programs:
+            return programs
+        numbers = self.variants.get(node.path, ())
+        return tuple(programs[min(number, len(programs) - 1)] for number in numbers)
+
+
+def part_of(node: Node, written: Written, before: dict[str, Part] | None = None) -> Part:
     """Return the part that a node of the tree becomes, with all below it.
 
     Args:
         node: the node.
+        written: the programs that the port has.
         before: takes the parts by their paths, and has those before it.
     """
     before = {} if before is None else before
@@ -135,16 +167,17 @@ def part_of(node: Node, before: dict[str, Part] | None = None) -> Part:
             node, "none", same=same, draws=same is not None and same.draws,
             mutable=same is not None and same.mutable,
         )  # fmt: skip
-    part = _composed(node, before) if node.layer is None else _layer(node, node.layer)
+    part = _composed(node, written, before) if node.layer is None else _layer(node, node.layer)
     before[node.path] = part
     return part
 
 
-def _composed(node: Node, before: dict[str, Part]) -> Part:
+def _composed(node: Node, written: Written, before: dict[str, Part]) -> Part:
     """Return the part of a module that is not a layer."""
     part = Part(node, node.kind, _class_name(node))
-    part.training, part.evaluation = node.training, node.evaluation
-    part.children = {name: part_of(child, before) for name, child in node.children.items()}
+    part.training, part.evaluation = (written.of(node, mode) for mode in ("training", "evaluation"))
+    part.variants = written.variants.get(node.path, (0,))
+    part.children = {name: part_of(child, written, before) for name, child in node.children.items()}
     part.state = tuple(map(_variable, (v for v in node.state if v.is_tied or v.kind is not None)))
     children = part.children.values()
     part.takes_rngs = node.draws_itself or any(child.takes_rngs for child in children)

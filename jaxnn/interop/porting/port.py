@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
-from ..checkpoint import as_numpy
-from ..from_torch import check_module, example_of
+from ..call import Call
+from ..from_torch import calls_of, check_module
+from ..importer.free_sizes import CallOfTorch, Dynamic
 from ..importer.importation import import_model
-from ..importer.program import leaves
+from ..importer.program import Input
 from ..importer.training_modes import set_mode
-from ..importer.tree import Node
+from ..proof.calls import Call as ProvedCall
 from ..proof.comparing import Check, check_import
-from ..proof.copies import as_wide_as
-from ..proof.differences import map_leaves
+from ..proof.copies import as_wide_as, copied
 from ..proof.evidence import evidence
-from .as_json import arguments_as_json
+from .as_json import arguments_as_json, array_from_json
+from .branches import arguments_of
+from .entries import EVALUATION, TRAINING, entries_of
+from .examples import Example, examples_of
 from .parity import (
+    FORMAT,
     MODEL,
     PARITY,
     WEIGHTS,
@@ -40,10 +44,12 @@ if TYPE_CHECKING:
 
 def port(
     module: torch.nn.Module,
-    example_args: Any = (),
+    example_args: Any = None,
     example_kwargs: Mapping[str, Any] | None = None,
     *,
     folder: str | Path,
+    examples: Sequence[Call] = (),
+    dynamic: Dynamic = "auto",
     force: bool = False,
     check: Check = True,
 ) -> ParityReport:
@@ -51,16 +57,21 @@ def port(
 
     The folder gets `model.py`, which imports jax, flax and jaxnn alone: one class for each distinct
     class of the original, under its name, with its attributes; `weights.safetensors`; and
-    `parity.json`, the example with the outputs and gradients of the original in evaluation mode,
-    by which `jaxnn verify FOLDER` proves the port on any machine, without torch.
+    `parity.json`, the examples, and calls of other sizes where these may differ, with the outputs
+    and gradients of the original in evaluation mode, by which `jaxnn verify FOLDER` proves the port
+    on any machine, without torch.
 
-    Arguments that are not arrays become part of the program; the port does not take them.
+    The source holds for every size that the model lets differ. Arguments that are no arrays become
+    part of the program, and the port does not take them, unless the examples differ in them: it
+    asks for them then, and runs what the original does.
 
     Args:
         module: the model. It is not changed.
         example_args: the positional arguments of a call, as a tuple, or one tensor.
         example_kwargs: the keyword arguments of that call.
         folder: where to write.
+        examples: calls of several kinds, as in `from_torch`.
+        dynamic: which sizes may differ, as in `from_torch`.
         force: whether files that are there may be replaced.
         check: whether the import proves itself first, as in `from_torch`; the evidence goes into
             `parity.json`.
@@ -92,10 +103,10 @@ def port(
     check_module(module, "port")
     folder = Path(folder)
     check_folder(folder, force)
-    args, kwargs = example_of(module, example_args, example_kwargs)
-    tensors = [*module.parameters(), *module.buffers(), *args, *kwargs.values()]
-    with as_wide_as(tensors):
-        files = _files(module, args, kwargs, check)
+    calls = calls_of(module, example_args, example_kwargs, examples)
+    given = [value for args, kwargs in calls for value in (*args, *kwargs.values())]
+    with as_wide_as([*module.parameters(), *module.buffers(), *given]):
+        files = _files(module, calls, dynamic, check)
         folder.mkdir(parents=True, exist_ok=True)
         net, source, parity = files
         (folder / MODEL).write_text(source)
@@ -117,46 +128,67 @@ def check_folder(folder: Path, force: bool) -> None:
 
 
 def _files(
-    module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], check: Check
+    module: torch.nn.Module, calls: Sequence[CallOfTorch], dynamic: Dynamic, check: Check
 ) -> tuple[nnx.Module, str, dict[str, Any]]:
     """Return the imported model, the source, and what the original returns."""
-    made = import_model(module, [(args, kwargs)], nnx.Rngs(0), "auto")
+    made = import_model(module, calls, nnx.Rngs(0), dynamic)
     net, tree = check_import(made, module, check), made.tree
-    given = [map_leaves(value, lambda v: jnp.asarray(as_numpy(v))) for value in (args, kwargs)]
-    source = source_of(tree, net, *given)
-    evaluates = not isinstance(tree.root.evaluation, str)
-    original = copy.deepcopy(module)
-    set_mode(original, not evaluates)
-    parity = record(original, args, kwargs, "evaluation" if evaluates else "training")
-    taken, named = _taken(tree.root, evaluates, args, kwargs)
-    parity |= {"args": arguments_as_json(taken), "kwargs": arguments_as_json(named)}
+    examples = examples_of(net, made.calls)
+    entries = entries_of(net, examples)
+    source = source_of(tree, net, entries)
+    mode = TRAINING if isinstance(tree.root.evaluation, str) else EVALUATION
+    taken = arguments_of(entries, module.forward) if entries else None
+    records = [
+        found
+        for example in [x for e in entries if mode in e.programs for x in e.examples] or examples
+        for found in _records(module, example, mode, taken)
+    ]
+    parity: dict[str, Any] = {"format": FORMAT, "mode": mode, "calls": records}
     if check is not False:
         parity["evidence"] = evidence(net).as_json()
     return net, source, parity
 
 
+def _records(
+    module: torch.nn.Module, example: Example, mode: str, taken: Sequence[Input] | None
+) -> Iterator[dict[str, Any]]:
+    """Yield what the original returns at an example, and at a call of other sizes."""
+
+    def recorded(name: str, call: ProvedCall) -> dict[str, Any]:
+        args, kwargs = call.in_torch(call.tensors)
+        model = copied(module)
+        set_mode(model, mode == TRAINING)
+        kept = record(model, args, kwargs)
+        given = (args, kwargs) if taken is None else _taken(module, taken, args, kwargs)
+        told = {"args": arguments_as_json(given[0]), "kwargs": arguments_as_json(given[1])}
+        return {"input": name, **told, **kept}
+
+    yield recorded(example.name, example.call)
+    for name, others in example.others:
+        for call in others:
+            with suppress(Exception):  # a call that the original refuses, as it may
+                kept = recorded(f"{example.prefix}{name}", call)
+                if all(np.isfinite(array_from_json(a)).all() for a in kept["outputs"]):
+                    yield kept
+                    return
+
+
 def _taken(
-    root: Node, evaluates: bool, args: tuple[Any, ...], kwargs: dict[str, Any]
+    model: Any, taken: Sequence[Input], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Return the arguments that the port takes: those that hold arrays."""
-    programs: Any = root.evaluation if evaluates else root.training
-    if not programs:
-        return args, kwargs
-    model: Any = root.module
+    """Return the arguments that the port takes."""
     bound = inspect.signature(model.forward).bind(*args, **kwargs)
     bound.apply_defaults()
-    taken: list[Any] = []
+    positional: list[Any] = []
     named: dict[str, Any] = {}
-    for item in programs[0].body.inputs:
-        if not leaves(item.structure):
-            continue
+    for item in taken:
         value = bound.arguments[item.name]
         if item.variadic == "*":
-            taken += value
+            positional += value
         elif item.variadic == "**":
             named |= value
         elif item.keyword_only:
             named[item.name] = value
         else:
-            taken.append(value)
-    return tuple(taken), named
+            positional.append(value)
+    return tuple(positional), named

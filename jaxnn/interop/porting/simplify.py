@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..importer.program import (
@@ -16,14 +17,7 @@ from ..importer.program import (
 )
 from .observing import Kinds
 from .parts import Part
-from .steps import results_of, states_in, substituted, values_in
-
-# What returns its operand as it is.
-COPIES = {
-    "alias", "clone", "contiguous", "lift_fresh_copy", "lift_fresh", "lift", "alias_copy",
-    "_lazy_clone", "resolve_neg", "detach_",
-}  # fmt: skip
-_CONVERSIONS = {"_to_copy", "to", "to_dtype", "type_as"}
+from .steps import CONVERSIONS, COPIES, results_of, states_in, substituted, values_in
 
 
 @dataclass(frozen=True)
@@ -70,7 +64,7 @@ class _Simplifying:
                 steps.append(step)
             else:
                 self.same[step.result] = equal
-        steps = _assigned_early(steps)
+        steps = _with_rests(_assigned_early(steps))
         extra = tuple(Value(name) for name in self.body.extra)
         result = substituted(Assign("", (self.body.output, extra)), self.same)
         needed = set(values_in(result))
@@ -113,9 +107,8 @@ class _Simplifying:
             self.stopped.add(step.result)
             return value if is_stopped or not kind.is_float else None
         if step.operator in ("expand", "view", "reshape"):
-            sizes = given.get("size", given.get("shape", ()))
-            return value if is_same and all(isinstance(size, int) for size in sizes) else None
-        return value if is_same and step.operator in _CONVERSIONS else None
+            return value if is_same and "dtype" not in given else None
+        return value if is_same and step.operator in CONVERSIONS else None
 
     def _known_size(self, step: Operation) -> Any:
         """Return a size that has been computed before."""
@@ -162,6 +155,32 @@ def _is_entire(given: Mapping[str, Any]) -> bool:
     end = given.get("end")
     is_open = end is None or (isinstance(end, int) and end >= 2**31)
     return is_open and not given.get("start") and given.get("step", 1) == 1
+
+
+def _with_rests(steps: list[Any]) -> list[Any]:
+    """Return the steps with -1 for a size that is computed for one new shape alone."""
+    computed = {
+        step.result: step for step in steps
+        if isinstance(step, Operation) and step.operator.startswith("python.")
+    }  # fmt: skip
+    uses = Counter(name for step in steps for name in values_in(step))
+    return [_with_rest(step, computed, uses) for step in steps]
+
+
+def _with_rest(step: Any, computed: Mapping[str, Any], uses: Mapping[str, int]) -> Any:
+    if not isinstance(step, Operation) or step.operator not in ("view", "reshape", "_unsafe_view"):
+        return step
+    arguments = dict(step.arguments)
+    name = next((name for name in ("size", "shape") if name in arguments), "")
+    sizes = list(arguments.get(name, ()))
+    places = [
+        at for at, size in enumerate(sizes)
+        if isinstance(size, Value) and size.name in computed and uses[size.name] == 1
+    ]  # fmt: skip
+    if len(places) != 1 or -1 in sizes:
+        return step
+    sizes[places[0]] = -1
+    return replace(step, arguments=tuple({**arguments, name: sizes}.items()))
 
 
 def _assigned_early(steps: list[Any]) -> list[Any]:

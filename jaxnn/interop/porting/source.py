@@ -3,39 +3,43 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from flax import nnx
 
 from ..importer.naming import joined
-from ..importer.program import Body, Custom, Structure
+from ..importer.program import Body, Custom, Program, Structure
 from ..importer.tree import ModelTree, Node
 from ..importer.tying import descend
+from .branches import Branch, branches_of, choice, refusal, signature_of
 from .classes import Constructor, Definition, definitions_of, list_argument, sequential_arguments
 from .code import RESERVED, constant, is_name
+from .entries import EVALUATION, TRAINING, Entry, variants_called
 from .hints import names_of_calls
 from .methods import Method, MethodWriter
 from .modes import merged
 from .observing import Kind, Kinds, Observed, kind_of, observe
-from .parts import Part, is_sequential, part_of
+from .parts import Part, Written, is_sequential, part_of
 from .wrapping import wrapped
 
-TRAINING, EVALUATION = "training", "evaluation"
 
-
-def source_of(tree: ModelTree, net: nnx.Module, args: tuple[Any, ...], kwargs: Any) -> str:
+def source_of(tree: ModelTree, net: nnx.Module, entries: Sequence[Entry]) -> str:
     """Return the source of an imported model.
 
     Args:
         tree: what it is made of.
         net: the imported model.
-        args: arrays for a call of it.
-        kwargs: those by name.
+        entries: the kinds of its calls.
     """
-    root = part_of(tree.root)
-    file = _File(tree.tied, root, net, observe(net, args, kwargs))
+    programs: dict[str, Any] = {TRAINING: tree.root.training, EVALUATION: tree.root.evaluation}
+    for mode, known in programs.items():
+        if not isinstance(known, str):
+            found = [entry.programs[mode] for entry in entries if mode in entry.programs]
+            programs[mode] = tuple(dict.fromkeys(found))
+    root = part_of(tree.root, Written(programs, variants_called(tree.root, entries)))
+    file = _File(tree.tied, root, net, observe(net, entries), entries)
     file.find_chains(root)
     return file.text(definitions_of(root))
 
@@ -53,9 +57,15 @@ class _Forward:
 
 class _File:
     def __init__(
-        self, tied: Mapping[str, str], root: Part, net: nnx.Module, observed: Observed
+        self,
+        tied: Mapping[str, str],
+        root: Part,
+        net: nnx.Module,
+        observed: Observed,
+        entries: Sequence[Entry],
     ) -> None:
         self.tied, self.root, self.net, self.observed = tied, root, net, observed
+        self.entries = entries
         self.mode = EVALUATION
         self.tuples: dict[str, tuple[str, ...]] = {}
         self.functions: dict[str, tuple[str, list[str]]] = {}
@@ -89,14 +99,20 @@ class _File:
         if self._writer(part, part.programs[0].body).is_chain():
             part.become_sequential()
 
-    def _writer(self, part: Part, *bodies: Body, body: Body | None = None) -> MethodWriter:
+    def _writer(
+        self,
+        part: Part,
+        *bodies: Body,
+        body: Body | None = None,
+        asked: frozenset[str] = frozenset(),
+    ) -> MethodWriter:
         values: dict[str, Kind] = {}
         for one in bodies:
             values |= self.observed.get(id(one), {})
         kinds = Kinds(values, self._state_kind(part))
         calls = names_of_calls(part.original)
         written = bodies[0] if body is None else body
-        return MethodWriter(written, part, kinds, self._called, calls, self._function)
+        return MethodWriter(written, part, kinds, self._called, calls, self._function, asked)
 
     def _function(self, step: Custom) -> str:
         """Return the name of a function with a gradient of its own, written once."""
@@ -166,7 +182,8 @@ class _File:
 
     def _class(self, definition: Definition) -> list[str]:
         part = definition.first
-        forwards = self._forwards(part)
+        branches = self._branches(part)
+        forwards = self._forwards(part, branches)
         has_mode = any(_has_mode(forward) for forward in forwards)
         draws = any(method.draws for forward in forwards for method in _methods(forward))
         base = f"jaxnn.{part.base or 'Module'}"
@@ -176,8 +193,12 @@ class _File:
         origin = "" if module.startswith("__") else f" of {module}"
         lines = [f"class {definition.name}({base}):", f'    """{part.name}{origin}."""']
         lines += self._init(definition, base)
-        for number, forward in enumerate(forwards):
-            lines += ["", *self._method(part, number, forward)]
+        names = ["__call__", *(f"call_{number}" for number in range(1, len(forwards)))]
+        if branches:
+            lines += ["", *self._call_of_branches(part, branches)]
+            names = [branch.name for branch in branches]
+        for name, forward in zip(names, forwards, strict=True):
+            lines += ["", *self._method(part, name, forward)]
         return lines
 
     def _init(self, definition: Definition, base: str) -> list[str]:
@@ -221,33 +242,65 @@ class _File:
 
     # --- forward passes -------------------------------------------------------------------------
 
-    def _forwards(self, part: Part) -> list[_Forward]:
+    def _branches(self, part: Part) -> list[Branch]:
+        """Return the programs of a model that has several."""
+        if part is not self.root or len(self.entries) < 2:
+            return []
+        taken = {*dir(nnx.Module), *part.children, *(variable.name for variable in part.state)}
+        modes = [m for m in (TRAINING, EVALUATION) if not isinstance(getattr(part, m), str)]
+        return branches_of(self.entries, _forward_of(part), taken, modes)
+
+    def _call_of_branches(self, part: Part, branches: Sequence[Branch]) -> list[str]:
+        """Return the call of a model that has several programs."""
+        decorators, starts = self._around(part)
+        parameters, _ = signature_of(self.entries, _forward_of(part))
+        lines = [*decorators, *_signature("__call__", _with_rngs(parameters, part)), *starts]
+        for branch in branches:
+            passed = [*branch.passed, *(["rngs=rngs"] if part.draws else [])]
+            lines += choice(branch, f"self.{branch.name}({', '.join(passed)})")
+        if all(branch.condition for branch in branches):
+            lines += refusal(part.name, branches)
+        return lines
+
+    def _forwards(self, part: Part, branches: Sequence[Branch]) -> list[_Forward]:
         training, evaluation = part.training, part.evaluation
         if isinstance(training, str) or isinstance(evaluation, str):
-            return self._one_mode(part)
+            return self._one_mode(part, branches)
+        if branches:
+            return [
+                self._forward(part, e.programs.get(TRAINING), e.programs.get(EVALUATION), b.asked)
+                for e, b in zip(self.entries, branches, strict=True)
+            ]
         count = max(len(training), len(evaluation))
         found = []
         for at in range(count):
-            pair = [p[min(at, len(p) - 1)] if p else None for p in (training, evaluation)]
-            first, second = pair
-            if first is None or second is None or first is second:
-                only = second or first
-                assert only is not None
-                mode = EVALUATION if second is not None else TRAINING
-                found.append(_Forward(self._written(part, only.body, [only.body], mode)))
-                continue
-            body = merged(first.body, second.body)
-            if body is not None:
-                found.append(_Forward(self._written(part, body, [first.body], TRAINING)))
-                continue
-            modes = {
-                TRAINING: self._written(part, first.body, [first.body], TRAINING),
-                EVALUATION: self._written(part, second.body, [second.body], EVALUATION),
-            }
-            found.append(_Forward(modes=dict(modes)))
+            first, second = (p[min(at, len(p) - 1)] if p else None for p in (training, evaluation))
+            found.append(self._forward(part, first, second))
         return found
 
-    def _one_mode(self, part: Part) -> list[_Forward]:
+    def _forward(
+        self,
+        part: Part,
+        first: Program | None,
+        second: Program | None,
+        asked: frozenset[str] = frozenset(),
+    ) -> _Forward:
+        """Return the forward pass of which there is a program in training and in evaluation."""
+        if first is None or second is None or first is second:
+            only = second or first
+            assert only is not None
+            mode = EVALUATION if second is not None else TRAINING
+            return _Forward(self._written(part, only.body, [only.body], mode, asked))
+        body = merged(first.body, second.body)
+        if body is not None:
+            return _Forward(self._written(part, body, [first.body], TRAINING, asked))
+        modes = {
+            TRAINING: self._written(part, first.body, [first.body], TRAINING, asked),
+            EVALUATION: self._written(part, second.body, [second.body], EVALUATION, asked),
+        }
+        return _Forward(modes=dict(modes))
+
+    def _one_mode(self, part: Part, branches: Sequence[Branch]) -> list[_Forward]:
         """Return the forward pass of a model that can be captured in one mode alone."""
         found = []
         for mode, programs in ((EVALUATION, part.evaluation), (TRAINING, part.training)):
@@ -256,22 +309,30 @@ class _File:
             other, reason = (
                 (TRAINING, part.training) if mode == EVALUATION else (EVALUATION, part.evaluation)
             )
-            for program in programs:
-                method = self._written(part, program.body, [program.body], mode)
+            for at, program in enumerate(programs):
+                asked = branches[at].asked if branches else frozenset()
+                method = self._written(part, program.body, [program.body], mode, asked)
                 found.append(_Forward(modes={mode: method, other: str(reason)}))
         return found
 
-    def _written(self, part: Part, body: Body, seen: list[Body], mode: str) -> Method:
+    def _written(
+        self,
+        part: Part,
+        body: Body,
+        seen: list[Body],
+        mode: str,
+        asked: frozenset[str] = frozenset(),
+    ) -> Method:
         self.mode = mode
         self._note_tuples(body)
-        return self._writer(part, *seen, body=body).write()
+        return self._writer(part, *seen, body=body, asked=asked).write()
 
     def _called(self, child: Part, variant: int) -> Body:
         modes = {TRAINING: child.training, EVALUATION: child.evaluation}
         for mode in (self.mode, EVALUATION, TRAINING):
             programs = modes[mode]
             if not isinstance(programs, str) and programs:
-                return programs[min(variant, len(programs) - 1)].body
+                return programs[min(child.number(variant), len(programs) - 1)].body
         raise AssertionError("a module that is called has a program")
 
     def _state_kind(self, part: Part) -> Any:
@@ -304,15 +365,18 @@ class _File:
             for name in ("args", "kwargs", "value"):
                 note(getattr(step, name, ()))
 
-    def _method(self, part: Part, number: int, forward: _Forward) -> list[str]:
-        name = f"call_{number}" if number else "__call__"
-        decorators = []
-        starts = []
+    def _around(self, part: Part) -> tuple[list[str], list[str]]:
+        """Return the decorators of a call from outside, and what it begins with."""
+        decorators, starts = [], []
         if part is self.root:
             if self.tied:
                 decorators.append("    @ported.tied")
             if part.draws:
                 starts.append("        rngs = ported.keys_for_parts(rngs)")
+        return decorators, starts
+
+    def _method(self, part: Part, name: str, forward: _Forward) -> list[str]:
+        decorators, starts = self._around(part) if name == "__call__" else ([], [])
         if forward.both is not None:
             parameters = _with_rngs(forward.both.parameters, part)
             return [*decorators, *_signature(name, parameters), *starts, *forward.both.lines]
@@ -332,7 +396,7 @@ class _File:
         return [*lines, *method.lines]
 
     def _choosing(self, name: str, part: Part, modes: Any, starts: list[str]) -> list[str]:
-        suffix = "" if name == "__call__" else name.removeprefix("call")
+        suffix = "" if name == "__call__" else f"_{name.removeprefix('call_')}"
         training, evaluation = modes[TRAINING], modes[EVALUATION]
         draws = ["*", "rngs=None"] if part.draws else []
         if training.parameters == evaluation.parameters and not any(
@@ -351,6 +415,11 @@ class _File:
             lines += ["", *_signature(f"{label}{suffix}", _with_rngs(method.parameters, part))]
             lines += method.lines
         return lines
+
+
+def _forward_of(part: Part) -> Any:
+    model: Any = part.node.module
+    return model.forward
 
 
 def _methods(forward: _Forward) -> list[Method]:

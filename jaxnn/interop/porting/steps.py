@@ -8,6 +8,13 @@ from typing import Any
 
 from ..importer.program import Assign, Call, Custom, Operation, State, Value, leaves, rebuild
 
+# What returns its operand as it is.
+COPIES = {
+    "alias", "clone", "contiguous", "lift_fresh_copy", "lift_fresh", "lift", "alias_copy",
+    "_lazy_clone", "resolve_neg", "detach_",
+}  # fmt: skip
+CONVERSIONS = {"_to_copy", "to", "to_dtype", "type_as"}
+
 # The attributes of steps that hold what they read.
 _READS = ("arguments", "args", "kwargs", "value", "inputs", "captured")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterator
 
 WIDTH = 100
@@ -54,6 +55,60 @@ def wrapped(line: str, indent: int = 0) -> list[str]:
     for item in items:
         lines += wrapped(f"{item},", indent + 4)
     return [*lines, tail]
+
+
+def with_message(call: str, arguments: list[str], text: str, indent: int) -> list[str]:
+    """Return a call whose last argument is a text, which is broken between words.
+
+    >>> with_message("raise ValueError", [], "no", 4)
+    ['    raise ValueError("no")']
+    """
+    content = ", ".join([*arguments, _quoted(text)])
+    margin, inner = " " * indent, " " * (indent + 4)
+    if len(f"{margin}{call}({content})") <= WIDTH:
+        return [f"{margin}{call}({content})"]
+    if len(inner + content) <= WIDTH:
+        return [f"{margin}{call}(", inner + content, f"{margin})"]
+    lines = [f"{margin}{call}("]
+    for argument in arguments:
+        lines += [inner + line for line in at_operators(f"{argument},", WIDTH - len(inner))]
+    width = WIDTH - len(inner) - 3 - text.count("\\") - text.count('"')
+    pieces = textwrap.wrap(
+        text, width, drop_whitespace=False, break_long_words=False, break_on_hyphens=False
+    )
+    lines += [inner + _quoted(piece) for piece in pieces]
+    return [*lines[:-1], lines[-1] + ("," if arguments else ""), f"{margin})"]
+
+
+# Operators by how tightly they hold together.
+_LEVELS = ((" or ",), (" and ",), (" == ", " != ", " <= ", " >= ", " < ", " > "), (" + ", " - "),
+           (" * ", " // ", " % "))  # fmt: skip
+
+
+def at_operators(expression: str, width: int) -> list[str]:
+    """Return an expression as lines that begin with its operators, the loosest first.
+
+    >>> at_operators("a == b and c == d", 12)
+    ['a == b', 'and c == d']
+    """
+    if len(expression) <= width:
+        return [expression]
+    for signs in _LEVELS:
+        places, depth = [0], 0
+        for at, character in _code(expression):
+            depth += (character in _CLOSING) - (character in _CLOSING.values())
+            if depth == 0 and any(expression.startswith(sign, at) for sign in signs):
+                places.append(at + 1)
+        if len(places) > 1:
+            ends = [*places[1:], len(expression) + 1]
+            parts = [expression[a : b - 1].strip() for a, b in zip(places, ends, strict=True)]
+            return [line for part in parts for line in at_operators(part, width)]
+    return [expression]
+
+
+def _quoted(text: str) -> str:
+    quoted = repr(text)
+    return quoted if '"' in text else f'"{quoted[1:-1]}"'
 
 
 def _comprehension(content: str) -> tuple[str, str]:

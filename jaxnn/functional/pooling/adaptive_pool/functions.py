@@ -265,6 +265,8 @@ def _adaptive_average(x: Float[Array, "..."], counts: tuple[int, ...]) -> Float[
 def _equal_windows(shape: tuple[int, ...], counts: tuple[int, ...]) -> tuple[Window, ...] | None:
     """Return the windows where they are of one size and share no position."""
     sizes = shape[-len(counts) :]
+    if not all(isinstance(size, int) for size in sizes):  # a window of a size that is a symbol
+        return None
     if 0 in counts or any(size % count for size, count in zip(sizes, counts, strict=True)):
         return None
     steps = [size // count for size, count in zip(sizes, counts, strict=True)]
@@ -287,18 +289,33 @@ def _means_along(x: Float[Array, "..."], axis: int, count: int) -> Float[Array, 
     if count == 0:
         return lax.slice_in_dim(x, 0, 0, axis=axis)
     # The windows repeat after `period` of them. Where one size divides the other, that is at once.
-    repeats = math.gcd(size, count)
+    repeats = _common_divisor(size, count)
     period = count // repeats
     x = x.reshape(*x.shape[:axis], repeats, size // repeats, *x.shape[axis + 1 :])
     windows = [adaptive_window(i, size // repeats, period) for i in range(period)]
     # No matrix of weights: a NaN or an infinity would spread to windows that do not hold it.
     if period > thresholds().pooling_taps:
         means = means_by_gather(x, axis + 1, windows)
-    elif max(end - start for start, end in windows) <= thresholds().pooling_taps:
+    elif isinstance(size, int) and _longest(windows) <= thresholds().pooling_taps:
         means = means_by_sums(x, axis + 1, tuple(windows))
     else:
         means = means_by_reductions(x, axis + 1, windows)
     return means.reshape(*x.shape[:axis], count, *x.shape[axis + 2 :])
+
+
+def _common_divisor(size: int, count: int) -> int:
+    if isinstance(size, int):
+        return math.gcd(size, count)
+    if size == count or size % count == 0:
+        return count
+    raise ValueError(
+        f"adaptive pooling: {count} windows over a size of which only {size} is known; state that "
+        f"it is a multiple of {count} (constraints=['mod({size}, {count}) == 0'])"
+    )
+
+
+def _longest(windows: Sequence[tuple[int, int]]) -> int:
+    return max(end - start for start, end in windows)
 
 
 def _adaptive_max_pool_nd(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,9 +24,25 @@ def nearest(old: int, new: int, scale: float | None, exact: bool) -> tuple[int, 
     """The input's index for each output, computed in float32 as torch does."""
     if not exact and new in (old, 2 * old):
         return tuple(i * old // new for i in range(new))
-    step = np.float32(old) / np.float32(new) if scale is None else np.float32(1 / scale)
-    position = np.arange(new, dtype=np.float32) + np.float32(0.5 if exact else 0)
-    return tuple(np.minimum(np.floor(position * step).astype(int), old - 1).tolist())
+    return tuple(nearest_places(np, old, new, scale, exact).tolist())
+
+
+def nearest_places(library: Any, old: Any, new: Any, scale: float | None, exact: bool) -> Any:
+    """Return the places that `nearest` looks at.
+
+    Args:
+        library: numpy, or jax.numpy, which computes them in the program, of sizes that may be
+            symbols.
+        old: the input's size.
+        new: the output's.
+        scale: their ratio, where it is given.
+        exact: whether the middle of an output is looked at.
+    """
+    real = partial(library.asarray, dtype="float32")
+    step = real(old) / real(new) if scale is None else real(1 / scale)
+    position = library.arange(new, dtype="float32") + real(0.5 if exact else 0)
+    place = library.floor(position * step).astype("int32")
+    return library.minimum(place, library.asarray(old - 1, dtype="int32"))
 
 
 def _step(old: int, new: int, scale: float | None, align_corners: bool, real: Any) -> Any:
@@ -41,31 +57,56 @@ def taps_of(
     old: int, new: int, scale: float | None, kernel: str, align_corners: bool, dtype: str
 ) -> Taps:
     """What linear or cubic interpolation weighs, some with a weight of zero, as torch does."""
-    real = np.dtype(dtype).type
-    step = _step(old, new, scale, align_corners, real)
-    position = np.arange(new).astype(dtype)
-    place = position * step if align_corners else step * (position + real(0.5)) - real(0.5)
-    if kernel == "linear":
-        place = position if new == old else np.maximum(place, real(0))
-        first = np.minimum(np.floor(place).astype(int), old - 1)
-        fraction = np.clip(place - first.astype(dtype), real(0), real(1))
-        index = np.stack([first, first + (new != old)], axis=1)
-        weight = np.stack([1 - fraction, fraction], axis=1)
-    else:
-        first = np.floor(place).astype(int)
-        fraction = place - first.astype(dtype)
-        index = np.stack([first + i for i in (-1, 0, 1, 2)], axis=1)
-        weight = np.stack([_keys(fraction - i, real(-0.75)) for i in (-1, 0, 1, 2)], axis=1)
-    index = np.clip(index, 0, old - 1).astype(np.int32)
+    index, weight = places_and_weights(np, old, new, scale, kernel, align_corners, dtype)
     return Taps(index, weight.astype(dtype), np.ones(index.shape, bool))
 
 
-def _keys(x: np.ndarray, a: Any) -> np.ndarray:
+def places_and_weights(
+    library: Any,
+    old: Any,
+    new: Any,
+    scale: float | None,
+    kernel: str,
+    align_corners: bool,
+    dtype: str,
+) -> tuple[Any, Any]:
+    """Return what each output looks at and weighs, of shape (outputs, taps).
+
+    Args:
+        library: as for `nearest_places`, and so are `old`, `new` and `scale`.
+        kernel: "linear" or "cubic".
+        align_corners: whether the first and the last element keep their places.
+        dtype: that of the weights.
+    """
+    real, whole = (partial(library.asarray, dtype=kind) for kind in (dtype, "int32"))
+    position = library.arange(new).astype(dtype)
+    if align_corners:  # of one output, the place is 0 whatever the step
+        place = position * (real(old - 1) / library.maximum(real(new - 1), real(1)))
+    else:
+        step = real(old) / real(new) if scale is None else real(1 / scale)
+        place = step * (position + real(0.5)) - real(0.5)
+    if kernel == "linear":
+        is_other = real(new) != real(old)
+        place = library.where(is_other, library.maximum(place, real(0)), position)
+        first = library.minimum(library.floor(place).astype("int32"), whole(old - 1))
+        fraction = library.clip(place - first.astype(dtype), real(0), real(1))
+        index = library.stack([first, first + is_other.astype("int32")], axis=1)
+        weight = library.stack([1 - fraction, fraction], axis=1)
+    else:
+        first = library.floor(place).astype("int32")
+        fraction = place - first.astype(dtype)
+        taps = (-1, 0, 1, 2)
+        index = library.stack([first + i for i in taps], axis=1)
+        weight = library.stack([_keys(fraction - i, real(-0.75), library) for i in taps], axis=1)
+    return library.clip(index, whole(0), whole(old - 1)), weight
+
+
+def _keys(x: Any, a: Any, library: Any = np) -> Any:
     """The cubic convolution kernel."""
-    x = np.abs(x)
+    x = library.abs(x)
     near = ((a + 2) * x - (a + 3)) * x * x + 1
     far = ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
-    return np.where(x <= 1, near, np.where(x < 2, far, np.zeros_like(x)))
+    return library.where(x <= 1, near, library.where(x < 2, far, library.zeros_like(x)))
 
 
 @lru_cache(maxsize=256)

@@ -8,12 +8,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.export import is_symbolic_dim
 from jaxtyping import Array, Num
 
 from ...._checks import check_array, check_floating, check_int
 from ...pooling import adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d
 from .definition import nearest
 from .sums import take, weighed, weighed_bytes
+from .symbolic import are_symbols, take_by_program, weighed_by_program
 
 # The number of spatial dimensions that each mode is for.
 _RANKS = {
@@ -91,10 +93,11 @@ def interpolate(
     )
     _check_rank(input, mode, antialias)
     sizes, scales = _sizes_and_scales(input, size, scale_factor, recompute_scale_factor)
+    is_symbolic = are_symbols((*input.shape[2:], *sizes))
     if mode == "area":
         pools: list[Any] = [adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d]
         return pools[len(sizes) - 1](input, sizes)  # type: ignore[no-any-return]
-    if 0 in input.shape[1:] or min(sizes) < 1:
+    if any(n == 0 for n in input.shape[1:]) or any(size < 1 for size in sizes):
         raise ValueError(
             "interpolate: channels and sizes must be positive, got input of shape "
             f"{input.shape} and the size {sizes}"
@@ -102,12 +105,22 @@ def interpolate(
     if mode.startswith("nearest"):
         if input.dtype != jnp.uint8:
             check_floating(input, "input", "interpolate")
+        if is_symbolic:
+            return take_by_program(input, sizes, scales, mode == "nearest-exact")
         indices = (
             nearest(old, new, scale, mode == "nearest-exact")
             for old, new, scale in zip(input.shape[2:], sizes, scales, strict=True)
         )
         return take(input, tuple(indices))
     kernel = "linear" if mode in _LINEAR else mode.removeprefix("bi")
+    if is_symbolic and (antialias or input.dtype == jnp.uint8):
+        raise ValueError(
+            "interpolate: with `antialias`, and of uint8, sizes must be numbers, got input of "
+            f"shape {input.shape} and the size {sizes}: leave them as they are in the example"
+        )
+    if is_symbolic:
+        check_floating(input, "input", "interpolate")
+        return weighed_by_program(input, sizes, scales, kernel, bool(align_corners))
     if input.dtype == jnp.uint8 and input.ndim == 4:
         return weighed_bytes(input, sizes, scales, kernel, bool(align_corners), antialias)
     check_floating(input, "input", "interpolate")
@@ -226,14 +239,33 @@ def _sizes_and_scales(
     spatial = input.shape[2:]
     if size is not None:
         sizes = _for_each(size, len(spatial), "size")
-        checked = tuple(check_int(value, "size", "interpolate") for value in sizes)
+        checked: tuple[Any, ...] = tuple(
+            value if is_symbolic_dim(value) else check_int(value, "size", "interpolate")
+            for value in sizes
+        )
         return checked, (None,) * len(spatial)
     factors = _for_each(scale_factor, len(spatial), "scale_factor")
     for factor in factors:
         if isinstance(factor, bool) or not isinstance(factor, (int, float)):
             raise TypeError(f"interpolate: `scale_factor` must be numbers, got {scale_factor!r}")
-    new = tuple(math.floor(old * float(f)) for old, f in zip(spatial, factors, strict=True))
+    new = tuple(_scaled(old, float(f)) for old, f in zip(spatial, factors, strict=True))
     return new, (None,) * len(spatial) if recompute else tuple(float(f) for f in factors)
+
+
+def _scaled(old: Any, factor: float) -> Any:
+    if isinstance(old, int):
+        return math.floor(old * factor)
+    numerator, denominator = factor.as_integer_ratio()
+    if denominator > _LARGEST_DENOMINATOR:
+        raise ValueError(
+            f"interpolate: of a size that is a symbol ({old}), `scale_factor` must be a whole "
+            f"number, or one over a power of two, got {factor}; give `size`"
+        )
+    return old * numerator // denominator
+
+
+# Up to which the product of a size and a ratio has no rounding in double precision.
+_LARGEST_DENOMINATOR = 2**16
 
 
 def _for_each(value: Any, count: int, name: str) -> tuple[Any, ...]:

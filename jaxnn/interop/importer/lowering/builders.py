@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..capture import Captured
+from ..conditions import fixed_size
 from ..gradients import Refused
-from ..guards import Guard, fixed_size, renamed
+from ..guards import Guard, renamed
 from ..marks import RecordedCall
 from ..naming import is_below, joined, relative
 from ..operators import DRAWING
