@@ -1,4 +1,4 @@
-"""``python -m benchmarks run``, ``importing``, ``sizes``, ``compile-for``, ``scale`` and others."""
+"""``python -m benchmarks``: ``run``, ``importing``, ``sizes``, ``scale``, ``compile`` and more."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from . import sizes
+from . import importing, sizes
 from .targets import TOPOLOGIES
 
 DTYPES = ("float32", "bfloat16")
@@ -57,11 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
     scale.add_argument("--out", type=Path, default=Path("benchmark-results"))
     scale.set_defaults(command=_scale)
     sizes.add_command(commands)
-    importing = commands.add_parser("importing", help="what an import costs, beside torch.export")
-    importing.add_argument("--model", action="append", help="those whose name has this")
-    importing.add_argument("--without-check", action="store_true", help="do not time the proof")
-    importing.add_argument("--out", type=Path, default=Path("benchmark-results"))
-    importing.set_defaults(command=_importing)
+    importing.add_command(commands)
     options = parser.parse_args(arguments)
     options.line = shlex.join(["python", "-m", "benchmarks", *(arguments or sys.argv[1:])])
     return int(options.command(options))
@@ -258,16 +254,6 @@ def _scale(options: argparse.Namespace) -> int:
             scale.write(options.out, [row], options.line)
             print(scale.told(row), flush=True)
     return 0
-
-
-def _importing(options: argparse.Namespace) -> int:
-    from .importing import MODELS, run
-
-    names = [name for name in MODELS if _is_named(name, options.model)]
-    if not names:
-        print(f"no such model; there are {', '.join(MODELS)}")
-        return 2
-    return run(names, not options.without_check, options.out)
 
 
 def _compare(options: argparse.Namespace) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -174,14 +175,26 @@ _CAPTION = (
 )
 
 
-def run(names: list[str], check: bool, out: Path) -> int:
+def add_command(commands: Any) -> None:
+    """Add `importing` to the commands."""
+    parser = commands.add_parser("importing", help="what an import costs, beside torch.export")
+    parser.add_argument("--model", action="append", help="those whose name has this")
+    parser.add_argument("--without-check", action="store_true", help="do not time the proof")
+    parser.add_argument("--out", type=Path, default=Path("benchmark-results"))
+    parser.set_defaults(command=main)
+
+
+def main(options: argparse.Namespace) -> int:
     """Print the table and write it as JSON; return 1 where a bar is missed."""
     from rich.console import Console
 
-    rows = costs(names, check)
+    wanted = options.model or [""]
+    names = [name for name in MODELS if any(part.lower() in name.lower() for part in wanted)]
+    rows = costs(names, not options.without_check)
     Console(width=120).print(table(rows))
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "importing.json").write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+    options.out.mkdir(parents=True, exist_ok=True)
+    written = json.dumps([asdict(row) for row in rows], indent=1) + "\n"
+    (options.out / "importing.json").write_text(written)
     return int(any(row.imported > row.bar for row in rows))
 
 

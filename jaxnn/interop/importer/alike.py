@@ -9,21 +9,17 @@ with the same numbers in all of them, or all are captured.
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from .looks import Group, attributes_of, is_constant
 from .naming import is_below, joined, relative
 from .program import Body, Custom, Opaque, Structure
 from .structures import among, described_call, with_leaves
 
 if TYPE_CHECKING:
     import torch
-
-# Fewer are captured as they are.
-_FEWEST = 4
 
 
 class Unlike(Exception):
@@ -36,198 +32,6 @@ class Unlike(Exception):
     def __init__(self, groups: Sequence[Group]) -> None:
         super().__init__(", ".join(group.members[0] for group in groups))
         self.groups = groups
-
-
-@dataclass(frozen=True, eq=False)
-class Group:
-    """Blocks that look alike.
-
-    Attributes:
-        members: their paths, in order.
-        differing: the attributes that are not the same in all: path in the block, and name.
-    """
-
-    members: tuple[str, ...]
-    differing: frozenset[tuple[str, str]]
-
-
-def groups_of(
-    model: torch.nn.Module, is_layer: Callable[[torch.nn.Module], bool]
-) -> Iterator[Group]:
-    """Yield the blocks of a model that look alike, which have a common parent.
-
-    Args:
-        model: the model.
-        is_layer: whether a module is a layer that is not looked into.
-    """
-    shared = _shared(model)
-
-    def walk(path: str, module: torch.nn.Module) -> Iterator[Group]:
-        kinds: dict[Any, list[str]] = {}
-        for name, child in module.named_children():
-            if not is_layer(child) and not (_ids(child) & shared):
-                kinds.setdefault(_look(child, is_layer), []).append(name)
-        alike = {n for names in kinds.values() if len(names) >= _FEWEST for n in names}
-        for names in kinds.values():
-            if len(names) >= _FEWEST and type(module._modules[names[0]]) not in _containers():
-                blocks = [module._modules[name] for name in names]
-                yield Group(tuple(joined(path, name) for name in names), _differing(blocks))
-        for name, child in module.named_children():
-            if name not in alike and not is_layer(child):
-                yield from walk(joined(path, name), child)
-
-    yield from walk("", model)
-
-
-def _containers() -> set[type]:
-    import torch
-
-    nn = torch.nn
-    return {nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict}
-
-
-def _ids(module: torch.nn.Module) -> set[int]:
-    return {id(part) for part in (*module.modules(), *module.parameters(), *module.buffers())}
-
-
-def _shared(model: torch.nn.Module) -> set[int]:
-    """Return the modules, parameters and buffers that have more than one name."""
-    seen: set[int] = set()
-    twice: set[int] = set()
-    for _, part in (
-        *model.named_modules(remove_duplicate=False),
-        *model.named_parameters(remove_duplicate=False),
-        *model.named_buffers(remove_duplicate=False),
-    ):
-        (twice if id(part) in seen else seen).add(id(part))
-    return twice
-
-
-def _look(module: torch.nn.Module, is_layer: Callable[[torch.nn.Module], bool]) -> Any:
-    """Return what is equal for modules that look alike, but for their attributes."""
-    hooks = any(
-        getattr(module, name, None)
-        for name in ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks")
-    )
-    if hooks or "forward" in vars(module):
-        return id(module)
-    tensors = [*module._parameters.items(), *module._buffers.items()]
-    options: Any = None
-    if is_layer(module):
-        plain = _attributes(module)
-        options = repr({name: value for name, value in plain.items() if _is_constant(value)})
-        if not all(_is_constant(value) or callable(value) for value in plain.values()):
-            return id(module)
-    return (
-        type(module),
-        module.training,
-        options,
-        tuple((n, None if t is None else _look_of(t)) for n, t in tensors),
-        frozenset(module._non_persistent_buffers_set),
-        tuple((n, c and _look(c, is_layer)) for n, c in module._modules.items()),
-    )
-
-
-def _look_of(tensor: torch.Tensor) -> Any:
-    return type(tensor), tuple(tensor.shape), tensor.stride(), tensor.dtype, tensor.requires_grad
-
-
-def _attributes(module: torch.nn.Module) -> dict[str, Any]:
-    """Return the attributes of a module that its class or its user has given it."""
-    import torch
-
-    own = vars(torch.nn.Module())
-    return {name: value for name, value in vars(module).items() if name not in own}
-
-
-def _differing(blocks: Sequence[Any]) -> frozenset[tuple[str, str]]:
-    """Return the attributes that are not the same in all blocks: path in the block, and name."""
-    first, *others = [
-        {(p, n): v for p, part in block.named_modules() for n, v in _attributes(part).items()}
-        for block in blocks
-    ]
-    missing = object()
-    return frozenset(
-        key
-        for other in others
-        for key in {*first, *other}
-        if not _is_same(first.get(key, missing), other.get(key, missing))
-    )
-
-
-def _is_constant(value: Any) -> bool:
-    import torch
-
-    if isinstance(value, (tuple, list)):
-        return all(map(_is_constant, value))
-    kinds = (bool, int, float, complex, str, bytes, torch.dtype, torch.device)
-    return value is None or isinstance(value, kinds)
-
-
-def _is_same(one: Any, other: Any) -> bool:
-    """Whether two attributes are the same to who only reads them."""
-    if one is other:
-        return True
-    if type(one) is not type(other):
-        return False
-    if isinstance(one, (tuple, list)):
-        return len(one) == len(other) and all(map(_is_same, one, other))
-    if isinstance(one, dict):
-        return list(one) == list(other) and all(map(_is_same, one.values(), other.values()))
-    if isinstance(one, functools.partial):
-        return all(
-            _is_same(getattr(one, name), getattr(other, name))
-            for name in ("func", "args", "keywords")
-        )
-    return _is_constant(one) and bool(one == other)
-
-
-# --- what torch runs ----------------------------------------------------------------------------
-
-
-class Runs:
-    """What torch runs in each block of a call of the model: operators, and numbers given to these.
-
-    Args:
-        groups: the blocks that look alike.
-    """
-
-    def __init__(self, groups: Sequence[Group] = ()) -> None:
-        self.of: dict[str, list[Any]] = {}
-        self._paths = {path for group in groups for path in group.members}
-        self._within: list[str] = []
-
-    @contextmanager
-    def noted(self, model: torch.nn.Module) -> Iterator[None]:
-        """Let the blocks say when they are called, while in this context."""
-        members = {path: m for path, m in model.named_modules() if path in self._paths}
-        self.of = {path: [] for path in members}
-        for path, module in members.items():
-            module.__dict__["forward"] = self._telling(path, module.forward)
-        try:
-            yield
-        finally:
-            for module in members.values():
-                del module.__dict__["forward"]
-
-    def _telling(self, path: str, forward: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(forward)
-        def told(*args: Any, **kwargs: Any) -> Any:
-            self._within.append(path)
-            try:
-                return forward(*args, **kwargs)
-            finally:
-                self._within.pop()
-
-        return told
-
-    def runs(self, operator: Any, args: Any, kwargs: Any) -> None:
-        """Be told that torch runs an operator."""
-        from torch.utils import _pytree as pytree
-
-        if self._within:
-            given = [v for v in pytree.tree_leaves((args, kwargs)) if not hasattr(v, "dtype")]
-            self.of[self._within[-1]].append((str(operator), repr(given)))
 
 
 # --- calls --------------------------------------------------------------------------------------
@@ -425,7 +229,7 @@ def has_opaque(structure: Any) -> bool:
 
 def state_of(module: torch.nn.Module, tensors: Sequence[Any]) -> Any:
     """Return what is another once a block has changed what it holds or was given."""
-    held = [_attributes(part) for part in module.modules()]
+    held = [attributes_of(part) for part in module.modules()]
     printed = [{name: _print(value, set()) for name, value in plain.items()} for plain in held]
     return printed, [tensor._version for tensor in tensors]
 
@@ -433,7 +237,7 @@ def state_of(module: torch.nn.Module, tensors: Sequence[Any]) -> Any:
 def _print(value: Any, above: set[int]) -> Any:
     import torch
 
-    if _is_constant(value) and not isinstance(value, (tuple, list)):
+    if is_constant(value) and not isinstance(value, (tuple, list)):
         return repr(value)
     if isinstance(value, torch.Tensor):
         return id(value), value._version

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import jax
 
-from .alike import Alike, Group, Runs, Unlike, groups_of
+from .alike import Alike, Unlike
 from .budget import OverBudget
 from .capture import Captured, capture, is_valid_for
 from .decisions import Decisions, decide
@@ -17,6 +17,7 @@ from .free_sizes import CallOfTorch, Dynamic, FreeSizes, Way, beyond_one, with_b
 from .functionalising import is_composite
 from .gradients import Refused
 from .layers import layer_name
+from .looks import Group, groups_of
 from .lowering.lower import Lowered, UnsupportedOperators, lower
 from .lowering.nodes import operator_name
 from .lowering.placeholders import LITERAL_SIZE
@@ -24,6 +25,7 @@ from .modes_read import train_alone_sets_modes
 from .naming import all_names
 from .operators import OPERATORS
 from .probing import probe, steady_seeds
+from .runs import Runs
 from .structures import NotDescribable
 from .training_modes import modes_put_back, own_modes, set_mode, with_switched
 from .tree import ModelPrograms

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .alike import Runs
 from .gradients import Refused
 from .layers import layer_name
 from .lines import is_the_models, line_of_the_model, place_of
 from .restoring import left_as_it_was
+from .runs import Runs
 from .structures import NotDescribable, copied_call, describe, named_arguments
 
 if TYPE_CHECKING:
