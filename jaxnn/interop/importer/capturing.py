@@ -13,7 +13,15 @@ from .alike import Alike, Unlike
 from .budget import OverBudget
 from .capture import Captured, capture, is_valid_for
 from .decisions import Decisions, decide
-from .free_sizes import CallOfTorch, Dynamic, FreeSizes, Way, beyond_one, with_batch_of_one
+from .free_sizes import (
+    CallOfTorch,
+    Dynamic,
+    FreeSizes,
+    Way,
+    beyond_one,
+    shapes_of,
+    with_batch_of_one,
+)
 from .functionalising import is_composite
 from .gradients import Refused
 from .layers import layer_name
@@ -225,7 +233,7 @@ class Capturing:
                 return [captured, *(beside or self._of_one(captured, example, way, sizes))]
             if is_valid_for(captured, *way.call):
                 beside = [captured]
-                self.beside.append(way.call)
+                self._note_beside(way.call)
         captured = self._export(last, sizes, decisions)
         sizes.check(captured.shapes(), captured.guards())
         return [captured, *beside]
@@ -243,8 +251,13 @@ class Capturing:
             return []
         if not is_valid_for(found, *smaller):
             return []
-        self.beside.append(smaller)
+        self._note_beside(smaller)
         return [found]
+
+    def _note_beside(self, call: CallOfTorch) -> None:
+        """Keep a call, which both modes may have."""
+        if shapes_of(call) not in map(shapes_of, self.beside):
+            self.beside.append(call)
 
     def _export(self, way: Way, sizes: FreeSizes, decisions: Decisions | None) -> Captured:
         while True:

@@ -234,11 +234,15 @@ def with_tensors(call: CallOfTorch, tensors: Sequence[torch.Tensor]) -> CallOfTo
     return tuple(args), kwargs
 
 
+def shapes_of(call: CallOfTorch) -> tuple[tuple[int, ...], ...]:
+    """Return the shape of each tensor of a call."""
+    return tuple(tuple(tensor.shape) for tensor in described_call(*call)[2])
+
+
 def _distinct(ways: Sequence[Way]) -> Iterator[Way]:
     seen = set()
     for way in ways:
-        sizes = tuple(tuple(t.shape) for t in described_call(way.args, way.kwargs)[2])
-        key = sizes, way.free, way.size_one and any(way.free)
+        key = shapes_of(way.call), way.free, way.size_one and any(way.free)
         if key not in seen:
             seen.add(key)
             yield way

@@ -9,7 +9,8 @@ from typing import Any
 def line_of_the_model() -> str:
     """Return the innermost line at work that is neither torch's nor the importer's."""
     frame: Any = sys._getframe(1)
-    while frame is not None:
+    # Beyond the capture stands what has called the importer.
+    while frame is not None and not frame.f_code.co_filename.endswith(_CAPTURE):
         if is_the_models(frame.f_code.co_filename):
             return place_of(frame)
         frame = frame.f_back
@@ -54,6 +55,7 @@ def is_asked() -> bool:
     return is_the_models(file) or "/torch/nn/" in file
 
 
+_CAPTURE = "/jaxnn/interop/importer/capture.py"
 _NOT_THE_MODELS = (
     "/torch/",
     "/jaxnn/interop/",
