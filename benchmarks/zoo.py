@@ -185,7 +185,7 @@ class _Checks:
         """What `from_torch(check=True)` does beside, by itself so that it has its own seconds."""
         from jaxnn.interop.proof.comparing import check_import
 
-        self.net = check_import(self.made, self.model, True)
+        self.net = check_import(self.net, self.model, self.made.calls, True)
         return True
 
     def evaluates(self) -> float:

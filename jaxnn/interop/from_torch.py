@@ -105,7 +105,7 @@ def from_torch(
         )
     calls = calls_of(module, example_args, example_kwargs, examples)
     made = import_model(module, calls, rngs, dynamic)
-    net = check_import(made, module, check)
+    net = check_import(made.net, module, made.calls, check)
     if recapture and isinstance(net, Imported):
         vars(net)["_recapturing"] = Recapturing(module, made, dynamic, check)
     return net

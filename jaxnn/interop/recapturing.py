@@ -66,7 +66,7 @@ class Recapturing:
 
     def _capture(self, model: torch.nn.Module, call: CallOfTorch) -> None:
         made = import_model(model, [call], None, self.dynamic, self.programs.copy())
-        check_import(made, model, self.check)
+        check_import(made.net, model, made.calls, self.check)
         kinds = dict(made.tree.kinds())
         changed = [path for path, kind in kinds.items() if self.kinds.get(path) != kind]
         if changed:

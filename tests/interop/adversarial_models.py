@@ -1141,7 +1141,7 @@ def sizes_in_messages(self, x):
     return self.linear(x)
 
 
-@forward("refused", "x.shape\\[0\\] == 4.*adversarial_models", args=lambda: (torch.randn(4, 3),))
+@forward("refused", r"imported for \(4, 3\).*adversarial_models", args=lambda: (torch.randn(4, 3),))
 def a_size_in_a_key(self, x):
     tables = {"4 rows": self.linear, "other": self.other}
     return tables.get(f"{x.shape[0]} rows", self.other)(x)

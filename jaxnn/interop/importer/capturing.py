@@ -234,7 +234,12 @@ class Capturing:
             if is_valid_for(captured, *way.call):
                 beside = [captured]
                 self._note_beside(way.call)
-        captured = self._export(last, sizes, decisions)
+        try:
+            captured = self._export(last, sizes, decisions)
+        except Exception:
+            if beside:  # the model takes no such batch of one
+                return beside
+            raise
         sizes.check(captured.shapes(), captured.guards())
         return [captured, *beside]
 

@@ -21,6 +21,7 @@ from .imported import NEEDS_VALUES, Imported, refuse_mode
 from .layers import layer_name
 from .making import make
 from .naming import second_names, sharing_memory
+from .probing import runs_in_mode
 from .structures import call_in_jax, copied_call
 from .tree import ModelPrograms, ModelTree, tree_of
 
@@ -102,7 +103,9 @@ def _try(net: Any, tree: ModelTree, args: tuple[Any, ...], kwargs: Mapping[str, 
         if isinstance(programs, str):
             continue
         reason = _reason_not_to_run(net, training, args, kwargs)
-        if reason is None:
+        if reason is None or not (
+            is_abstract(model) or runs_in_mode(model, (args, dict(kwargs)), training)
+        ):
             continue
         text = f"{type(model).__name__} cannot run in {MODES[training]} mode: {reason}"
         if training == model.training or not isinstance(net, Imported):

@@ -23,6 +23,7 @@ from .lines import is_the_models, line_of_the_model, place_of
 from .restoring import left_as_it_was
 from .runs import Runs
 from .structures import NotDescribable, copied_call, describe, named_arguments
+from .training_modes import modes_put_back, set_mode
 
 if TYPE_CHECKING:
     import torch
@@ -54,6 +55,17 @@ def probe(model: torch.nn.Module, call: Call, wide: bool, runs: Runs | None = No
         return _notes(model, call, wide, Runs() if runs is None else runs)
     except _NotRun:
         return []  # the capture says what is wrong
+
+
+def runs_in_mode(model: torch.nn.Module, call: Call, training: bool) -> bool:
+    """Whether a model itself takes a call, in a mode."""
+    with modes_put_back(model), _fresh(model):
+        set_mode(model, training)
+        try:
+            _run(model, call)
+        except (_NotRun, Refused):
+            return False
+    return True
 
 
 def _notes(model: torch.nn.Module, call: Call, wide: bool, runs: Runs) -> list[str]:

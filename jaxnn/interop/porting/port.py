@@ -132,7 +132,7 @@ def _files(
 ) -> tuple[nnx.Module, str, dict[str, Any]]:
     """Return the imported model, the source, and what the original returns."""
     made = import_model(module, calls, nnx.Rngs(0), dynamic)
-    net, tree = check_import(made, module, check), made.tree
+    net, tree = check_import(made.net, module, made.calls, check), made.tree
     examples = examples_of(net, made.calls)
     entries = entries_of(net, tree.root, examples)
     source = source_of(tree, net, entries)

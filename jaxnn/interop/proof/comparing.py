@@ -14,7 +14,6 @@ from flax import nnx
 
 from ..importer.binding import Misfit
 from ..importer.free_sizes import CallOfTorch
-from ..importer.importation import Importation
 from ..importer.imported import Imported, programs_of
 from ..importer.layers import layer_name
 from ..importer.structures import NotDescribable
@@ -36,26 +35,28 @@ _MODES = ("evaluation", "training")
 _THE_EXAMPLE = "the example"
 
 
-def check_import(made: Importation, module: torch.nn.Module, check: Check) -> nnx.Module:
+def check_import(
+    net: nnx.Module, module: torch.nn.Module, calls: Sequence[CallOfTorch], check: Check
+) -> nnx.Module:
     """Return an import with the evidence that it is the original.
 
     Args:
-        made: the import.
+        net: the import.
         module: the original.
+        calls: the positional and keyword arguments of the calls that it was made for.
         check: what to do where it departs: raise (True), or warn ("report").
 
     Raises:
         ImportDeparts: if it departs, unless `check` is "report".
         ValueError: if `check` is something else.
     """
-    net = made.net
     if check not in (True, False, "report"):
         raise ValueError(
             f'jaxnn.from_torch: `check` must be True, False or "report", got {check!r}'
         )
     if check is False:
         return net
-    found, departure = _found(net, module, made.calls)
+    found, departure = _found(net, module, calls)
     attach(net, found)
     if departure:
         message = (
