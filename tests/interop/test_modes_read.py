@@ -164,9 +164,9 @@ def test_captures(name, monkeypatch):
     make, wanted = MODELS[name]
     original, seen = capturing.capture, []
 
-    def counted(*args: Any) -> Any:
+    def counted(*args: Any, **options: Any) -> Any:
         seen.append(args)
-        return original(*args)
+        return original(*args, **options)
 
     monkeypatch.setattr(capturing, "capture", counted)
     torch.manual_seed(0)
