@@ -75,7 +75,7 @@ def models(small: bool) -> list[tuple[str, nn.Module, list[tuple[Tensor, ...]]]]
         ("BERT", Encoder(**options), [masked(*shape) for shape in lengths]),
         (
             "LSTM tagger",
-            Tagger(100, 16 if small else 256),
+            Tagger(16 if small else 256),
             [(words(*s),) for s in (*lengths, (3, 1))],
         ),
     ]
