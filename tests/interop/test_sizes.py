@@ -167,6 +167,28 @@ def test_what_a_program_does_not_hold_for_is_refused_with_its_condition(
         net(in_jax(other))
 
 
+@pytest.mark.parametrize(
+    "squeezed",
+    [
+        lambda x: x.squeeze(),
+        lambda x: x.squeeze(1),
+        lambda x: torch.squeeze(x, (1, 0)),
+        lambda x: torch.ops.aten.squeeze.dim(x, -2),
+        lambda x: x.clone().squeeze_(1),
+    ],
+)
+def test_a_squeeze_asks_whether_a_size_is_one(squeezed: Any) -> None:
+    class Ranks(nn.Module):
+        def forward(self, x: Any) -> Any:
+            y = squeezed(x * 2)
+            return y * 10 if y.ndim == 2 else y
+
+    net: Any = jaxnn.from_torch(Ranks(), draw(2, 3, 8))
+    agrees(net, Ranks(), draw(4, 5, 8))
+    with pytest.raises(ValueError, match=r"x.shape\[1\] != 1"):
+        net(jnp.ones((2, 1, 8)))
+
+
 # --- several programs ---------------------------------------------------------------------------
 
 

@@ -24,6 +24,7 @@ from .quirks import (
     oblivious,
     quietly,
     sizes_as_numbers,
+    squeezes_ask,
 )
 from .restoring import left_as_it_was
 from .structures import (
@@ -149,7 +150,7 @@ def capture(
     with ExitStack() as stack:
         for context in (
             left_as_it_was(model), traced(model, is_layer, records, alike), gradient_marks(),
-            masks_as_they_are(), einsum_in_order(), sizes_as_numbers(), quietly(),
+            masks_as_they_are(), squeezes_ask(), einsum_in_order(), sizes_as_numbers(), quietly(),
             noted_origins(origins), marked_gradients(recorder), noted_modes(asked),
             oblivious(size_one and any(free)), choices_unnoted(), within_budget(limited),
             switches_as_marks(),

@@ -40,11 +40,11 @@ def is_torchs(frame: Any) -> bool:
 
 
 def is_asked() -> bool:
-    """Whether a model's or a layer's code compares the size, or torch's own check of arguments."""
+    """Whether a model's or a layer's code compares the size, or what is no kernel's own choice."""
     frame: Any = sys._getframe(2)
     near = frame
     while near is not None and not is_the_models(near.f_code.co_filename):
-        if near.f_code.co_name in ("_check", "_check_with"):
+        if near.f_code.co_name in ("_check", "_check_with", "ask_whether_one"):
             return True
         near = near.f_back
     while frame is not None and not frame.f_code.co_filename.endswith("/torch/__init__.py"):

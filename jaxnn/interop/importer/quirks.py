@@ -109,6 +109,35 @@ def sizes_as_numbers() -> Iterator[None]:
 
 
 @contextmanager
+def squeezes_ask() -> Iterator[None]:
+    """Let a squeeze ask whether a size is one, as a line of the model would.
+
+    The rank of its result depends on that, which the exporter takes to be of no account.
+    """
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    dispatch: Any = FakeTensorMode.dispatch
+
+    def dispatched(self: Any, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(function, "__name__", "").startswith("squeeze"):
+            ask_whether_one(*args, **(kwargs or {}))
+        return dispatch(self, function, types, args, kwargs)
+
+    FakeTensorMode.dispatch = dispatched  # type: ignore[method-assign,assignment]
+    try:
+        yield
+    finally:
+        FakeTensorMode.dispatch = dispatch  # type: ignore[method-assign]
+
+
+def ask_whether_one(self: Any, dim: Any = None) -> None:
+    """Ask of the sizes of a tensor whether they are one, so that the answer is a condition."""
+    dims = range(self.ndim) if dim is None else dim if isinstance(dim, (tuple, list)) else [dim]
+    for size in [self.shape[d] for d in dims] if self.ndim else ():
+        bool(size == 1)
+
+
+@contextmanager
 def masks_as_they_are() -> Iterator[None]:
     """Keep torch's transformers from looking whether a mask is causal: it is applied as given."""
     from torch.nn.modules import transformer
