@@ -92,7 +92,7 @@ def programs(net: nnx.Module) -> Programs:
         >>> net = jaxnn.from_torch(Halves(), torch.ones(2, 6))
         >>> found = jaxnn.interop.programs(net)
         >>> found.rows[0].arguments, found.rows[0].conditions[0][0]
-        ((('x', 'array (any, any)'),), 'x.shape[1] % 2 == 0')
+        ((('x', 'array (any, any)'),), '(x.shape[1] % 2) == 0')
     """
     if not isinstance(net, Imported):
         raise TypeError(
