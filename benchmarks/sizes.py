@@ -57,6 +57,7 @@ def examined(name: str) -> dict[str, Any]:
     import torch
 
     import jaxnn
+    from jaxnn.interop.importer.binding import Misfit
 
     from .sizes_models import MODELS
 
@@ -74,7 +75,7 @@ def examined(name: str) -> dict[str, Any]:
             row: dict[str, Any] = {"sizes": ", ".join(map(str, shapes))}
             try:
                 row["error"] = _error(net.eval(), model, call)
-            except ValueError as error:
+            except Misfit as error:
                 row["why"] = str(error)
             row["recaptured"] = _error(again.eval(), model, call)
             rows.append(row)

@@ -65,7 +65,6 @@ def bind(
             f"{name} takes the arguments {known}; got {len(args)} by position, {list(kwargs)} by "
             "name"
         )
-    check_sizes(name, body.shapes, body.guards, values)
 
 
 def check_sizes(

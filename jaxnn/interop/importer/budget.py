@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from .patching import replaced
+
 # Seconds of reasoning about sizes that are spent in any case, and how many times all else.
 _SECONDS, _RATIO = 8.0, 1.0
 _INTERVAL = 0.05
@@ -61,15 +63,14 @@ def within_budget(limited: bool) -> Iterator[None]:
             )
         return evaluate(self, *args, **options)
 
-    ShapeEnv.evaluate_expr = evaluated  # type: ignore[method-assign,assignment]
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     try:
-        yield
+        with replaced(ShapeEnv, "evaluate_expr", evaluated):
+            yield
     finally:
         ended.set()
         watcher.join()
-        ShapeEnv.evaluate_expr = evaluate  # type: ignore[method-assign]
 
 
 def _is_reasoning(frame: Any) -> bool:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from .guards import Guard, evaluated
 from .lines import is_asked, line_of_the_model
+from .patching import replaced
 
 if TYPE_CHECKING:
     import torch
@@ -36,17 +37,14 @@ def noted_origins(origins: dict[str, Origin]) -> Iterator[None]:
     """Note where the exporter decides each condition, by its text, while in this context."""
     from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
-    log = ShapeEnv._log_guard
+    log: Any = ShapeEnv._log_guard
 
     def noted(self: Any, prefix: str, guard: Any, *rest: Any, **options: Any) -> Any:
         origins.setdefault(str(guard), Origin(line_of_the_model(), is_asked()))
         return log(self, prefix, guard, *rest, **options)
 
-    ShapeEnv._log_guard = noted  # type: ignore[method-assign,assignment]
-    try:
+    with replaced(ShapeEnv, "_log_guard", noted):
         yield
-    finally:
-        ShapeEnv._log_guard = log  # type: ignore[method-assign]
 
 
 @contextmanager
@@ -68,11 +66,8 @@ def choices_unnoted() -> Iterator[None]:
                 return found
         return evaluate(self, expression, *args, **options)
 
-    ShapeEnv.evaluate_expr = evaluated  # type: ignore[method-assign,assignment]
-    try:
+    with replaced(ShapeEnv, "evaluate_expr", evaluated):
         yield
-    finally:
-        ShapeEnv.evaluate_expr = evaluate  # type: ignore[method-assign]
 
 
 def _is_choice(condition: Any) -> bool:

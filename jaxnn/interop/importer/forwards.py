@@ -80,6 +80,7 @@ class Forwards:
                     )
                 values: dict[str, Any] = {}
                 bind(self.source, body, args, kwargs, values)
+                check_sizes(self.source, body.shapes, body.guards, values)
                 check_sizes(self.source, sizes.shapes, sizes.guards, values)
             except (TypeError, ValueError) as error:
                 refused.append(error)

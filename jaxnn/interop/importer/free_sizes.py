@@ -107,16 +107,16 @@ class FreeSizes:
             return
         # A size of one would be fixed where a kernel treats it apart, so two come first.
         larger = _grown(args, kwargs, _batches_of_one(tensors))
-        wide: list[Way] = []
-        if self.dynamic == "auto":
-            for given in (larger, (args, kwargs)):
-                every = tuple(frozenset(range(t.ndim)) for t in tensors)
-                wide += [Way(*given, every), Way(*given, beyond_one(given))]
-        # All free, then what stands at one fixed, where it may be there to be spread.
-        yield from _distinct([
-            *wide[:2], Way(*larger, leading), *wide[3:], Way(args, kwargs, leading),
+        ways = [
+            Way(*larger, leading), Way(args, kwargs, leading),
             Way(*larger, leading, size_one=False), Way(args, kwargs, fixed),
-        ])  # fmt: skip
+        ]  # fmt: skip
+        if self.dynamic == "auto":
+            # All free, then what stands at one fixed, where it may be there to be spread.
+            every = tuple(frozenset(range(t.ndim)) for t in tensors)
+            ways[0:0] = [Way(*larger, every), Way(*larger, beyond_one(larger))]
+            ways.insert(3, Way(args, kwargs, beyond_one((args, kwargs))))
+        yield from _distinct(ways)
 
     def _named(self) -> Dimensions:
         return tuple(frozenset(names) for names in self.names)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from .lines import is_torchs, place_of
 from .marks import library_of_marks
+from .patching import attributes_watched
 
 if TYPE_CHECKING:
     import torch
@@ -20,14 +21,10 @@ def noted_modes(lines: list[str]) -> Iterator[None]:
 
     A layer that only stands in the graph has its mode in the net, and is not noted.
     """
-    import torch
-
-    kind = torch.nn.Module
-    store = kind.__setattr__
     library = library_of_marks()
 
     def note(module: Any, name: str) -> None:
-        frame = sys._getframe(2)
+        frame = sys._getframe(3)  # beyond what watches
         asking = frame.f_globals.get("__name__", "")
         is_layers = asking.startswith("torch.nn.")
         # Dictionaries of modules are read for reasons of their own.
@@ -37,27 +34,20 @@ def noted_modes(lines: list[str]) -> Iterator[None]:
             lines.append(place_of(frame))
             library.alike.reads(module, name)
 
-    def read(module: Any, name: str) -> Any:
+    def read(module: Any, name: str) -> None:
         if name in ("training", "__dict__"):
             note(module, name)
         elif not library.stands_in:
             library.alike.reads(module, name)
-        return object.__getattribute__(module, name)
 
-    def written(module: Any, name: str, value: Any) -> None:
+    def written(module: Any, name: str) -> None:
         if name == "training":
             note(module, name)
         if not library.stands_in:
             library.alike.writes()
-        store(module, name, value)
 
-    kind.__getattribute__ = read  # type: ignore[method-assign]
-    kind.__setattr__ = written  # type: ignore[method-assign,assignment]
-    try:
+    with attributes_watched(read, written):
         yield
-    finally:
-        del kind.__getattribute__
-        kind.__setattr__ = store  # type: ignore[method-assign]
 
 
 def train_alone_sets_modes(model: torch.nn.Module) -> bool:

@@ -18,6 +18,7 @@ import numpy as np
 from .gradients import Refused
 from .layers import layer_name
 from .lines import is_the_models, line_of_the_model, place_of
+from .patching import attributes_watched
 from .prints import print_of
 from .restoring import left_as_it_was
 from .runs import Runs
@@ -300,32 +301,21 @@ class _Accesses:
     @contextmanager
     def noted(self) -> Iterator[None]:
         """Note the accesses to attributes of modules, while in this context."""
-        import torch
-
-        kind = torch.nn.Module
-        store = kind.__setattr__
         paths, first, lines = self.paths, self.first, self.lines
 
-        def read(module: Any, name: str) -> Any:
+        def read(module: Any, name: str) -> None:
             path = paths.get(id(module))
             if path is not None:
                 first.setdefault((path, name), "read")
-            return object.__getattribute__(module, name)
 
-        def written(module: Any, name: str, value: Any) -> None:
+        def written(module: Any, name: str) -> None:
             path = paths.get(id(module))
             if path is not None:
                 first.setdefault((path, name), "write")
                 lines[path, name] = line_of_the_model()
-            store(module, name, value)
 
-        kind.__getattribute__ = read  # type: ignore[method-assign]
-        kind.__setattr__ = written  # type: ignore[method-assign,assignment]
-        try:
+        with attributes_watched(read, written):
             yield
-        finally:
-            del kind.__getattribute__
-            kind.__setattr__ = store  # type: ignore[method-assign]
 
     def line(self, key: Key) -> str:
         """Return where an attribute is set, or where the forward pass begins that changes it."""

@@ -11,6 +11,7 @@ from typing import Any
 
 from .lines import is_torchs
 from .messages import is_message
+from .patching import replaced
 
 
 @contextmanager
@@ -73,13 +74,8 @@ def einsum_in_order() -> Iterator[None]:
     """Multiply the operands of an einsum from left to right: a search for the best fixes sizes."""
     import torch
 
-    settings: Any = torch.backends.opt_einsum
-    enabled = settings.enabled
-    settings.enabled = False
-    try:
+    with replaced(torch.backends.opt_einsum, "enabled", False):
         yield
-    finally:
-        settings.enabled = enabled
 
 
 @contextmanager
@@ -100,12 +96,8 @@ def sizes_as_numbers() -> Iterator[None]:
             return text(self)
         return repr(self.node.hint if is_message(sys._getframe(1)) else int(self))
 
-    kind: Any = torch.SymInt
-    kind.__repr__ = as_text
-    try:
+    with replaced(torch.SymInt, "__repr__", as_text):
         yield
-    finally:
-        kind.__repr__ = text
 
 
 @contextmanager
@@ -123,11 +115,8 @@ def squeezes_ask() -> Iterator[None]:
             ask_whether_one(*args, **(kwargs or {}))
         return dispatch(self, function, types, args, kwargs)
 
-    FakeTensorMode.dispatch = dispatched  # type: ignore[method-assign,assignment]
-    try:
+    with replaced(FakeTensorMode, "dispatch", dispatched):
         yield
-    finally:
-        FakeTensorMode.dispatch = dispatch  # type: ignore[method-assign]
 
 
 def ask_whether_one(self: Any, dim: Any = None) -> None:
@@ -142,12 +131,11 @@ def masks_as_they_are() -> Iterator[None]:
     """Keep torch's transformers from looking whether a mask is causal: it is applied as given."""
     from torch.nn.modules import transformer
 
-    detect = transformer._detect_is_causal_mask
-    transformer._detect_is_causal_mask = lambda mask, is_causal=None, size=None: bool(is_causal)
-    try:
+    def as_told(mask: Any, is_causal: Any = None, size: Any = None) -> bool:
+        return bool(is_causal)
+
+    with replaced(transformer, "_detect_is_causal_mask", as_told):
         yield
-    finally:
-        transformer._detect_is_causal_mask = detect
 
 
 def _from_the_model() -> bool:

@@ -115,7 +115,7 @@ class _Flow:
         if seen is not body and seen.steps is not body.steps:
             raise ValueError("programs run in another order than they are called in")
         values: dict[str, Any] = dict(zip(body.captured, captured, strict=True))
-        bind(source_of(module), replace(body, shapes=(), guards=()), args, kwargs, values)
+        bind(source_of(module), body, args, kwargs, values)
 
         def read(leaf: Any) -> int:
             if isinstance(leaf, Value):
