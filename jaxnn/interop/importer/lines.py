@@ -52,9 +52,11 @@ def is_asked() -> bool:
     while frame is not None and frame.f_code.co_filename.endswith("/torch/__init__.py"):
         frame = frame.f_back
     file = "/torch/" if frame is None else frame.f_code.co_filename
-    return is_the_models(file) or "/torch/nn/" in file
+    return is_the_models(file) or any(part in file for part in _LIBRARY)
 
 
+# Code of torch's own that decides what a model computes, as its layers do.
+_LIBRARY = ("/torch/nn/", "/torch/functional.py", "/torch/distributions/")
 _CAPTURE = "/jaxnn/interop/importer/capture.py"
 _NOT_THE_MODELS = (
     "/torch/",
