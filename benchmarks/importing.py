@@ -137,6 +137,9 @@ def measured(name: str, part: str) -> float:
 
     import jaxnn
 
+    from .zoo_models import declare_torchvision
+
+    declare_torchvision()
     make, _ = MODELS[name]
     model, *args = make()
     model.eval()

@@ -38,8 +38,9 @@ def main(options: argparse.Namespace) -> int:
     Console(width=150).print(table(rows))
     for name, row in rows.items():
         for call in row["calls"]:
-            if "why" in call:
-                print(f"{name}, {call['sizes']}: {call['why']}")
+            for why in ("why", "why not captured"):
+                if why in call:
+                    print(f"{name}, {call['sizes']}: {call[why]}")
     return 0 if all(is_right(row) for row in rows.values()) else 1
 
 
@@ -47,7 +48,9 @@ def is_right(row: dict[str, Any]) -> bool:
     """Whether each call agrees or is refused, and agrees where more may be captured."""
     bound = 1e-5
     return all(
-        ("why" in call or call["error"] <= bound) and call["recaptured"] <= bound
+        ("why" in call or call["error"] <= bound)
+        and call["recaptured"] is not None
+        and call["recaptured"] <= bound
         for call in row["calls"]
     )
 
@@ -77,7 +80,10 @@ def examined(name: str) -> dict[str, Any]:
                 row["error"] = _error(net.eval(), model, call)
             except Misfit as error:
                 row["why"] = str(error)
-            row["recaptured"] = _error(again.eval(), model, call)
+            try:
+                row["recaptured"] = _error(again.eval(), model, call)
+            except (TypeError, ValueError, NotImplementedError) as error:
+                row["recaptured"], row["why not captured"] = None, str(error)
             rows.append(row)
     return {
         "import s": round(seconds, 1), "programs": len(jaxnn.interop.programs(net)),
@@ -114,7 +120,10 @@ def table(rows: dict[str, Any]) -> Table:
             f"{call['sizes']}: {'refused' if 'why' in call else format(call['error'], '.0e')}"
             for call in row["calls"]
         )
-        again = "\n".join(format(call["recaptured"], ".0e") for call in row["calls"])
+        again = "\n".join(
+            "no" if call["recaptured"] is None else format(call["recaptured"], ".0e")
+            for call in row["calls"]
+        )
         counts = f"{row['programs']} → {row['programs at last']}"
         made.add_row(name, str(row["import s"]), counts, calls, again)
     return made

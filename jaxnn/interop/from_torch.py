@@ -16,6 +16,7 @@ from .checkpoint import as_tensor
 from .importer.free_sizes import CallOfTorch, Dynamic
 from .importer.importation import import_model
 from .importer.imported import Imported
+from .importer.tree import ModelPrograms
 from .proof.comparing import Check, check_import
 from .recapturing import Recapturing
 
@@ -104,7 +105,7 @@ def from_torch(
             "take nnx.eval_shape(lambda: nnx.clone(net)) of its import"
         )
     calls = calls_of(module, example_args, example_kwargs, examples)
-    made = import_model(module, calls, rngs, dynamic)
+    made = import_model(module, calls, rngs, dynamic, ModelPrograms(may_grow=recapture))
     net = check_import(made.net, module, made.calls, check)
     if recapture and isinstance(net, Imported):
         vars(net)["_recapturing"] = Recapturing(module, made, dynamic, check)

@@ -382,6 +382,31 @@ def test_a_call_that_no_program_fits_captures_the_original_once_more() -> None:
         stored(jnp.ones((2, 3, 8)), jnp.ones((2, 3, 1)), True)
 
 
+def test_the_parts_of_a_container_may_need_programs_that_come_later() -> None:
+    class Around(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.parts = nn.Sequential(nn.Linear(1, 1), Halves())
+
+        def forward(self, x: Any) -> Any:
+            return self.parts(x[..., None])[..., 0] + 1
+
+    class Halves(nn.Module):
+        def forward(self, x: Any) -> Any:
+            if x.shape[1] % 2:
+                return x * 3.0
+            return torch.cat([x[:, ::2].sin(), x[:, 1::2]], 1)
+
+    torch.manual_seed(0)
+    for model in (nn.Sequential(Halves(), nn.ReLU()), Around()):
+        net: Any = jaxnn.from_torch(model.eval(), draw(2, 4), recapture=True)
+        assert net.eval()(jnp.ones((2, 5))).shape == (2, 5)
+        for size in (4, 5, 8, 9):
+            agrees(net, model, draw(3, size))
+        assert len(jaxnn.interop.programs(net)) == 2
+        assert jaxnn.state_dict(net).keys() == model.state_dict().keys()
+
+
 def test_what_is_captured_later_is_proved_too() -> None:
     class Sees(nn.Module):
         """It gives other results than what it was captured with."""

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from .patching import replaced
 
-# Seconds of reasoning about sizes that are spent in any case, and how many times all else.
+# Seconds of a processor for reasoning about sizes that are spent in any case, and how many times
+# all else.
 _SECONDS, _RATIO = 8.0, 1.0
 _INTERVAL = 0.05
 _REASONING = ("/sympy/", "/_sympy/", "/symbolic_shapes.py")
@@ -44,14 +46,16 @@ def within_budget(limited: bool) -> Iterator[None]:
 
     def watch() -> None:
         reasoning = others = 0.0
+        looked = time.process_time()
         while not ended.wait(_INTERVAL):
+            before, looked = looked, time.process_time()
             frame: Any = sys._current_frames().get(watched)
             while frame is not None and not _is_reasoning(frame):
                 frame = frame.f_back
             if frame is None:
-                others += _INTERVAL
+                others += looked - before
             else:
-                reasoning += _INTERVAL
+                reasoning += looked - before
             if reasoning > _SECONDS + _RATIO * others:
                 over.set()
 

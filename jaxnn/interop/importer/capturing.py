@@ -74,7 +74,7 @@ class Capturing:
         self._is_over = False  # the time that reasoning about sizes may take
         self._found = ModelPrograms() if found is None else found
         # A net that is made already takes no further arrays.
-        self._largest_literal = LITERAL_SIZE if found is None else sys.maxsize
+        self._largest_literal = sys.maxsize if self._found.programs else LITERAL_SIZE
         # Equal programs, of both modes or of blocks that repeat, are one object.
         self._known = {repr(program.body): program for program in self._found.each()}
         # By mode, whether each layer is in training mode: as `train` leaves it, and when called.

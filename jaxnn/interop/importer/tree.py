@@ -136,12 +136,14 @@ class ModelPrograms:
         constants: arrays that are too large for the programs, by path.
         sizes: those that the programs of each module are called with, by path.
         own_modes: the parts of the model that do not follow its mode.
+        may_grow: whether programs of other calls may come later.
     """
 
     programs: dict[bool, dict[str, Programs] | str] = field(default_factory=dict)
     constants: dict[str, Any] = field(default_factory=dict)
     sizes: dict[str, tuple[Sizes, ...]] = field(default_factory=dict)
     own_modes: OwnModes = ()
+    may_grow: bool = False
 
     def copy(self) -> ModelPrograms:
         """Return the same programs, to which others may come."""
@@ -149,7 +151,9 @@ class ModelPrograms:
             mode: of_mode if isinstance(of_mode, str) else dict(of_mode)
             for mode, of_mode in self.programs.items()
         }
-        return ModelPrograms(programs, dict(self.constants), dict(self.sizes), self.own_modes)
+        return replace(
+            self, programs=programs, constants=dict(self.constants), sizes=dict(self.sizes)
+        )
 
     def each(self) -> Iterator[Program]:
         """Yield the programs of all modules in both modes."""
@@ -296,8 +300,10 @@ class _Growing:
         import torch
 
         if type(module) is torch.nn.Sequential:
-            # The root puts what is tied in its place, at each call.
+            # The root puts what is tied in its place, at each call. What else a later call may
+            # need of the parts, which of their programs say, a container can't.
             is_plain = not node.state and not (self.tied and not node.path)
+            is_plain &= not (self.programmed.may_grow and node.programs)
             return "sequential" if is_plain and _is_chain(node) else "class"
         return {
             torch.nn.ModuleList: "list", torch.nn.ModuleDict: "dict",
