@@ -19,6 +19,7 @@ from .free_sizes import (
     FreeSizes,
     Way,
     beyond_one,
+    check_names,
     shapes_of,
     with_batch_of_one,
 )
@@ -73,6 +74,8 @@ class Capturing:
         self.beside: list[CallOfTorch] = []
         self._is_over = False  # the time that reasoning about sizes may take
         self._found = ModelPrograms() if found is None else found
+        if not self._found.programs:  # a later call need not have what the first had
+            check_names(dynamic, self.sizes)
         # A net that is made already takes no further arrays.
         self._largest_literal = sys.maxsize if self._found.programs else LITERAL_SIZE
         # Equal programs, of both modes or of blocks that repeat, are one object.
@@ -213,10 +216,13 @@ class Capturing:
         """
         *ways, last = sizes.ways(*example)
         beside: list[Captured] = []
+        are_others_had = False
         for way in ways:
             if self._is_over and way.is_wide:
                 continue
-            if beside and way.args is not example[0]:
+            is_other = way.args is not example[0] or way.kwargs is not example[1]
+            are_others_had |= is_other and self._is_known(way.call)
+            if is_other and are_others_had:
                 continue
             try:
                 captured = self._export(way, sizes, decisions)
@@ -229,10 +235,11 @@ class Capturing:
             except Exception:
                 continue
             if is_valid_for(captured, *example):
-                sizes.check(captured.shapes(), captured.guards())
+                if not are_others_had:
+                    sizes.check(captured.shapes(), captured.guards())
                 return [captured, *(beside or self._of_one(captured, example, way, sizes))]
             if is_valid_for(captured, *way.call):
-                beside = [captured]
+                beside, are_others_had = [captured], True
                 self._note_beside(way.call)
         try:
             captured = self._export(last, sizes, decisions)
@@ -240,15 +247,16 @@ class Capturing:
             if beside:  # the model takes no such batch of one
                 return beside
             raise
-        sizes.check(captured.shapes(), captured.guards())
-        return [captured, *beside]
+        if not are_others_had:
+            sizes.check(captured.shapes(), captured.guards())
+        return [captured, *(beside or self._of_one(captured, example, last, sizes))]
 
     def _of_one(
         self, captured: Captured, example: CallOfTorch, way: Way, sizes: FreeSizes
     ) -> list[Captured]:
         """Capture a batch of one, where the program of more excludes that."""
         smaller = with_batch_of_one(example, way.free)
-        if smaller is None or is_valid_for(captured, *smaller):
+        if smaller is None or is_valid_for(captured, *smaller) or self._is_known(smaller):
             return []
         try:
             found = self._export(Way(*smaller, beyond_one(smaller)), sizes, None)
@@ -258,6 +266,10 @@ class Capturing:
             return []
         self._note_beside(smaller)
         return [found]
+
+    def _is_known(self, call: CallOfTorch) -> bool:
+        """Whether there is a program for a call, in the mode that the model is in."""
+        return self._found.fit(self.name, self.model.training, call)
 
     def _note_beside(self, call: CallOfTorch) -> None:
         """Keep a call, which both modes may have."""

@@ -65,11 +65,11 @@ class FreeSizes:
     def of(
         dynamic: Dynamic, model: torch.nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> FreeSizes:
-        """Return what `dynamic` says of a call.
+        """Return what `dynamic` says of a call; names of other calls' tensors say nothing of it.
 
         Raises:
             TypeError: if `dynamic` is none of its forms.
-            ValueError: if it names a tensor or a dimension that the call has not.
+            ValueError: if it names a dimension that a tensor has not.
         """
         structure, named, tensors, _ = described_call(args, kwargs)
         arguments = arguments_of(model.forward, structure, named)
@@ -82,12 +82,6 @@ class FreeSizes:
                 'jaxnn.from_torch: `dynamic` must be "auto", "batch", False, or name dimensions '
                 f'by argument, as {{"input_ids": {{1: "length"}}}}; got {dynamic!r}'
             )
-        for name in dynamic:
-            if name not in paths:
-                raise ValueError(
-                    f"jaxnn.from_torch: `dynamic` names {name!r}, which is no tensor of the "
-                    f"example; it has {', '.join(paths)}"
-                )
         names = tuple(
             dict(_named_dimensions(path, dynamic.get(path, {}), tensor.ndim))
             for path, tensor in zip(paths, tensors, strict=True)
@@ -103,7 +97,13 @@ class FreeSizes:
             return
         leading = tuple(frozenset(range(min(t.ndim, 1))) for t in tensors)
         if isinstance(self.dynamic, Mapping):
-            yield from _distinct([self._by_name(args, kwargs), Way(args, kwargs, self._named())])
+            named, larger = self._named(), beyond_one((args, kwargs))
+            fewer = tuple(dims & some for dims, some in zip(named, larger, strict=True))
+            ways = [
+                self._by_name(args, kwargs),
+                *(Way(args, kwargs, free) for free in (named, fewer)),
+            ]
+            yield from _distinct(ways)
             return
         # A size of one would be fixed where a kernel treats it apart, so two come first.
         larger = _grown(args, kwargs, _batches_of_one(tensors))
@@ -165,6 +165,27 @@ class FreeSizes:
                 size = f"flat[{i}].shape[{dim}]"
                 if first.setdefault(name, size) != size:
                     yield Guard(f"{first[name]} == {size}", f"dynamic, where both are {name!r}")
+
+
+def check_names(dynamic: Dynamic, sizes: Sequence[FreeSizes]) -> None:
+    """Refuse names that no call has.
+
+    Args:
+        dynamic: what the user lets differ.
+        sizes: what that says of each call.
+
+    Raises:
+        ValueError: if `dynamic` names what is a tensor of no call.
+    """
+    if not isinstance(dynamic, Mapping):
+        return
+    known = list(dict.fromkeys(path for of_call in sizes for path in of_call.tensors))
+    for name in dynamic:
+        if name not in known:
+            raise ValueError(
+                f"jaxnn.from_torch: `dynamic` names {name!r}, which is no tensor of the example; "
+                f"it has {', '.join(known)}"
+            )
 
 
 def _places(structure: Any, path: str) -> Iterator[tuple[str, int]]:

@@ -52,6 +52,7 @@ def import_model(
     rngs: nnx.Rngs | None,
     dynamic: Dynamic,
     known: ModelPrograms | None = None,
+    root: type[Imported] = Imported,
 ) -> Importation:
     """Return a model as a tree of NNX modules.
 
@@ -61,6 +62,7 @@ def import_model(
         rngs: where what draws forks its streams from.
         dynamic: which sizes may differ, where the model allows it; see `from_torch`.
         known: the programs that there are already, to which those of the examples come.
+        root: the class of the whole.
 
     Raises:
         NotImplementedError: if it uses unknown operators, or cannot run as a program.
@@ -86,7 +88,7 @@ def import_model(
         for note in dict.fromkeys(capturing.notes):
             warnings.warn(f"jaxnn.from_torch: {note}", stacklevel=3)
     tree = tree_of(model, programmed, second_names(model))
-    net = make(tree, rngs)
+    net = make(tree, rngs, root)
     for training, programs in programmed.programs.items():
         if isinstance(net, Imported) and isinstance(programs, str):
             told = f"{type(model).__name__} has no {MODES[training]} mode: {programs}"

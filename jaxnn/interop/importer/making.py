@@ -19,15 +19,17 @@ from .tree import ModelTree, Node, Variable
 from .tying import descend, tie
 
 
-def make(tree: ModelTree, rngs: nnx.Rngs | None) -> nnx.Module:
+def make(tree: ModelTree, rngs: nnx.Rngs | None, root: type[Imported] = Imported) -> nnx.Module:
     """Return the model as a tree of NNX modules, in the modes that the original's parts are in.
 
     Args:
         tree: what it is made of.
         rngs: where what draws forks its streams from.
+        root: the class of the whole, where that has a forward pass of its own.
     """
     model: Any = tree.root.module
-    result = _module(tree.root, rngs)
+    is_class = tree.root.kind == "class"
+    result = _imported(tree.root, rngs, root) if is_class else _module(tree.root, rngs)
     if tree.tied:
         tie(result, tree.tied, model.state_dict)
     weights = {
@@ -58,9 +60,9 @@ def _module(node: Node, rngs: nnx.Rngs | None) -> Any:
     return {"sequential": Sequential, "dict": ModuleDict}[node.kind](OrderedDict(children))
 
 
-def _imported(node: Node, rngs: nnx.Rngs | None) -> Imported:
+def _imported(node: Node, rngs: nnx.Rngs | None, kind: type[Imported] = Imported) -> Imported:
     source: Any = node.module
-    made = Imported(
+    made = kind(
         type(source).__name__, node.training, node.evaluation,
         rngs=rngs if node.draws_itself else None, own_modes=node.own_modes, sizes=node.sizes,
         state_version=source._version,
