@@ -1,0 +1,1 @@
+"""Text from imported causal language models."""
