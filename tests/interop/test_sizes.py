@@ -345,6 +345,25 @@ def test_sizes_of_one_name_are_one_size() -> None:
         net(jnp.ones((2, 5)), jnp.ones((2, 4)))
 
 
+def test_names_hold_for_calls_of_several_kinds_and_for_a_size_of_one() -> None:
+    class Steps(nn.Module):
+        def forward(self, x: Any, kept: Any = None) -> Any:
+            if x.shape[1] == 1:  # as a decoder that reads one token
+                x = x * 2.0
+            x = x - 1 if x.shape[0] != 1 else x
+            return x if kept is None else torch.cat([kept, x], 1)
+
+    calls = [jaxnn.call(draw(2, 5)), jaxnn.call(draw(2, 5), draw(2, 3)), jaxnn.call(draw(2, 1))]
+    dynamic = {"x": {0: "batch", 1: "length"}, "kept": {0: "batch", 1: "slots"}}
+    net = jaxnn.from_torch(Steps(), examples=calls, dynamic=dynamic)
+    for batch in (1, 3):
+        for length in (1, 4):
+            agrees(net, Steps(), draw(batch, length))
+        agrees(net, Steps(), draw(batch, 4), draw(batch, 6))
+    with pytest.raises(ValueError, match=r"names 'held', which is no tensor of .* x, kept"):
+        jaxnn.from_torch(Steps(), examples=calls, dynamic={"held": {0: "batch"}})
+
+
 def test_what_is_called_otherwise_now_says_so() -> None:
     with pytest.raises(TypeError, match=r'dynamic_batch=True is now dynamic="batch"'):
         jaxnn.from_torch(Linears(), draw(2, 8), dynamic_batch=True)

@@ -49,13 +49,10 @@ def within_budget(limited: bool) -> Iterator[None]:
         looked = time.process_time()
         while not ended.wait(_INTERVAL):
             before, looked = looked, time.process_time()
-            frame: Any = sys._current_frames().get(watched)
-            while frame is not None and not _is_reasoning(frame):
-                frame = frame.f_back
-            if frame is None:
-                others += looked - before
-            else:
+            if _is_reasoning(watched):
                 reasoning += looked - before
+            else:
+                others += looked - before
             if reasoning > _SECONDS + _RATIO * others:
                 over.set()
 
@@ -77,5 +74,11 @@ def within_budget(limited: bool) -> Iterator[None]:
         watcher.join()
 
 
-def _is_reasoning(frame: Any) -> bool:
-    return any(part in frame.f_code.co_filename for part in _REASONING)
+def _is_reasoning(thread: int) -> bool:
+    """Whether a thread is at work on sizes; its frames, and so its tensors, are not kept."""
+    frame: Any = sys._current_frames().get(thread)
+    while frame is not None:
+        if any(part in frame.f_code.co_filename for part in _REASONING):
+            return True
+        frame = frame.f_back
+    return False
