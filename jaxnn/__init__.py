@@ -1,6 +1,7 @@
 """The layers of torch.nn as Flax NNX modules, and the way from a PyTorch model to a JAX one."""
 
 from . import functional as functional
+from . import generation as generation
 from . import init as init
 from . import interop as interop
 from . import linen as linen
@@ -9,6 +10,8 @@ from . import sparse as sparse
 from . import utils as utils
 from ._config import check_indices as check_indices
 from ._config import forward_mode as forward_mode
+from .generation import from_transformers as from_transformers
+from .generation import generate as generate
 from .interop import Call as Call
 from .interop import LoadReport as LoadReport
 from .interop import call as call

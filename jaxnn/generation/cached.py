@@ -26,7 +26,8 @@ def with_plain_cache(model: Any) -> Any:
     """
     _library()
     twin = copy.copy(model)
-    twin.__class__ = type(type(model).__name__, (_forward_of(type(model)), type(model)), {})
+    original: Any = type(model)
+    twin.__class__ = _forward_of(original)
     return twin
 
 
@@ -52,8 +53,8 @@ def layout_of(model: Any) -> Layout:
     for number, layer in enumerate(found.layers):
         if type(layer) not in known:
             raise NotImplementedError(
-                f"jaxnn.from_transformers: layer {number} of {name} keeps a {type(layer).__name__}, "
-                "which is more than keys and values; such models cannot be had yet"
+                f"jaxnn.from_transformers: layer {number} of {name} keeps a {type(layer).__name__},"
+                " which is more than keys and values; such models cannot be had yet"
             )
     keys, values = zip(*((layer.keys, layer.values) for layer in found.layers), strict=True)
     return Layout(
@@ -118,22 +119,23 @@ def _left_padded(batch: int, length: int) -> torch.Tensor:
     return mask
 
 
-def _example_of_cache(layout: Layout, slots: int = 11, taken: int = 3) -> Cache:
+def _example_of_cache(layout: Layout, slots: int = 11, taken: int = 3) -> Any:
     import torch
 
     dtype = getattr(torch, layout.dtype)
     generator = torch.Generator().manual_seed(0)
 
-    def drawn(heads: int, size: int) -> torch.Tensor:
+    def drawn(heads: int, size: int) -> Any:
         made = torch.randn((2, heads, slots, size), generator=generator)
         made[:, :, taken:] = 0
         return made.to(dtype)
 
-    mask = torch.zeros((2, slots), dtype=torch.bool)
+    mask: Any = torch.zeros((2, slots), dtype=torch.bool)
     mask[:, :taken] = True
+    length: Any = torch.tensor(taken)
     return Cache(
         tuple(drawn(*sizes) for sizes in layout.keys),
-        tuple(drawn(*sizes) for sizes in layout.values), mask, torch.tensor(taken),
+        tuple(drawn(*sizes) for sizes in layout.values), mask, length,
     )  # fmt: skip
 
 
@@ -143,21 +145,21 @@ def _name_of_cache(model: Any) -> str:
 
 
 def _most_positions(model: Any) -> int | None:
-    """Return how many positions a model with learned ones has; None for others."""
+    """Return how many positions a model with a table of them has; None for others."""
     import torch
 
     most = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    if most is None:
-        return None
     tables = [
-        part.num_embeddings for name, part in model.named_modules()
-        if isinstance(part, torch.nn.Embedding) and "pos" in name.rpartition(".")[2].replace("wpe", "pos")
-    ]  # fmt: skip
-    return int(most) if tables else None
+        name.rpartition(".")[2]
+        for name, part in model.named_modules()
+        if isinstance(part, torch.nn.Embedding)
+    ]
+    has_table = any("position" in name or name == "wpe" for name in tables)
+    return int(most) if most is not None and has_table else None
 
 
 @once
-def _forward_of(original: type[Any]) -> type[Any]:
+def _forward_of(original: Any) -> type[Any]:
     """Return a class whose forward pass takes and returns the cache as plain tensors."""
     import torch
 
@@ -169,7 +171,7 @@ def _forward_of(original: type[Any]) -> type[Any]:
             self,
             input_ids: torch.Tensor,
             attention_mask: torch.Tensor | None = None,
-            cache: Cache | None = None,
+            cache: Any = None,
             position_ids: torch.Tensor | None = None,
         ) -> DecoderOutput:
             given: dict[str, Any] = {"input_ids": input_ids, "return_dict": True}
@@ -189,7 +191,9 @@ def _forward_of(original: type[Any]) -> type[Any]:
                 position_ids = (seen + is_token.cumsum(1) - 1).clamp(min=0)
             if "position_ids" in named:
                 given["position_ids"] = position_ids
-            layers = [_slots(*pair, cache.length) for pair in zip(cache.keys, cache.values)]
+            layers = [
+                _slots(*pair, cache.length) for pair in zip(cache.keys, cache.values, strict=True)
+            ]
             given |= {"attention_mask": mask, "use_cache": True, of_cache: _cache_of(layers)}
             found = super().forward(**given)
             length = cache.length + input_ids.shape[1]
@@ -200,20 +204,22 @@ def _forward_of(original: type[Any]) -> type[Any]:
             )
             return DecoderOutput(logits, kept)
 
+    WithPlainCache.__name__ = original.__name__
     return WithPlainCache
 
 
 @once
 def _classes() -> tuple[type[Any], type[Any]]:
+    import torch
     from transformers.cache_utils import Cache as TheirCache
     from transformers.cache_utils import CacheLayerMixin
-
-    import torch
 
     class Slots(CacheLayerMixin):  # type: ignore[misc]
         """A layer's keys and values, with those of the new tokens in the slots behind."""
 
         is_sliding, is_compileable = False, True
+        keys: Any
+        values: Any
 
         def __init__(self, keys: Any, values: Any, length: Any) -> None:
             super().__init__()
@@ -249,7 +255,7 @@ def _cache_of(layers: list[Any]) -> Any:
     return _classes()[1](layers=layers)
 
 
-# --- an operator of its own: no operator of torch writes at a place that is a tensor ----------------
+# --- an operator of its own: none of torch's writes at a place that is a tensor -------------------
 
 
 @once

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, NamedTuple, overload
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -61,9 +61,9 @@ class Options:
 
 
 class _State(NamedTuple):
-    """A generation on its way; `count` is how many new tokens there are."""
+    """A generation on its way; `made` is how many new tokens there are."""
 
-    count: Int[Array, ""]
+    made: Int[Array, ""]
     token: Int[Array, "batch"]
     is_done: Bool[Array, "batch"]
     lengths: Int[Array, "batch"]
@@ -73,16 +73,6 @@ class _State(NamedTuple):
     key: Array | None
 
 
-@overload
-def generate(
-    lm: Decoder, input_ids: Any, attention_mask: Any = None, *, stream: Literal[False] = False,
-    **options: Any,
-) -> Generated: ...  # fmt: skip
-@overload
-def generate(
-    lm: Decoder, input_ids: Any, attention_mask: Any = None, *, stream: Literal[True],
-    **options: Any,
-) -> Iterator[np.ndarray]: ...  # fmt: skip
 def generate(
     lm: Decoder,
     input_ids: Any,
@@ -100,14 +90,16 @@ def generate(
     pad_token_id: int | None = None,
     logprobs: bool = False,
     stream: bool = False,
-) -> Generated | Iterator[np.ndarray]:
+) -> Any:
     """Go on from prompts, token by token, until each text ends or has `max_new_tokens` more.
 
     Without `rngs` the most likely token is chosen, as by transformers' `generate(do_sample=False)`;
     with it one is drawn. The model is in evaluation mode. The whole loop is one program, compiled
-    once for a batch, a bucket of prompts' lengths and a cache: prompts are padded at the left to the
-    next power of two, at least 16, and the cache has a multiple of 64 slots behind. How many tokens
-    are asked for, and all options that are numbers but `top_k`, compile nothing anew.
+    once for a batch, a bucket of prompts' lengths and a cache: prompts are padded at the left to
+    the next power of two, at least 16, and the cache has a multiple of 64 slots behind. How many
+    tokens are asked for, and all options that are numbers but `top_k`, compile nothing anew.
+
+    Returns a `Generated`, or with `stream=True` an iterator over arrays.
 
     Args:
         lm: the model, from `from_transformers`.
@@ -152,10 +144,11 @@ def generate(
         eos, pad if pad is not None else next(iter(eos), 0), top_k, rngs is not None,
         logits_processor, logprobs,
     )  # fmt: skip
-    numbers = {"temperature": temperature, "top_p": top_p, "min_p": min_p}
+    numbers: dict[str, Any] = {"temperature": temperature, "top_p": top_p, "min_p": min_p}
     numbers["repetition_penalty"] = repetition_penalty
     numbers = {name: value for name, value in numbers.items() if value is not None}
-    process(jnp.zeros((1, 2)), jnp.zeros((1, 1), int), **{**numbers, "top_k": top_k})  # refuses
+    # What is out of its range is refused before it is traced, where it has no value.
+    process(jnp.zeros((1, 2)), jnp.zeros((1, 1), jnp.int32), top_k=top_k, **numbers)
     key = None if rngs is None else key_from(rngs, "sample", "jaxnn.generate")
     graph, state = nnx.split(
         nnx.view(lm, deterministic=True, use_running_average=True, raise_if_not_found=False)
@@ -198,7 +191,7 @@ def _whole(
     """Generate from prompts in one program."""
 
     def goes_on(found: _State) -> Any:
-        return (found.count < most) & ~found.is_done.all()
+        return (found.made < most) & ~found.is_done.all()
 
     first = _begin(graph, options, new_slots, state, ids, mask, numbers, key)
     return jax.lax.while_loop(goes_on, partial(_advance, graph, options, state, numbers), first)
@@ -216,7 +209,7 @@ def _begin(
     tokens = jnp.full((batch, length + new_slots), options.pad, jnp.int32).at[:, :length].set(ids)
     none = jnp.zeros((batch, new_slots), jnp.float32) if options.logprobs else None
     zeros, no = jnp.zeros(batch, jnp.int32), jnp.zeros(batch, bool)
-    start = _State(jnp.asarray(0), zeros, no, zeros, tokens, none, out.cache, key)
+    start = _State(jnp.asarray(0, jnp.int32), zeros, no, zeros, tokens, none, out.cache, key)
     return _chosen(options, numbers, start, out.logits[:, -1])
 
 
@@ -229,10 +222,10 @@ def _advance(graph: Any, options: Options, state: Any, numbers: Any, found: _Sta
 
 def _chosen(options: Options, numbers: Any, found: _State, logits: jax.Array) -> _State:
     """Choose a token from logits, and keep it."""
-    count, cache = found.count, found.cache
+    made, cache = found.made, found.cache
     logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
     # What is behind the tokens so far is empty, also where the mask is not told apart.
-    is_token = cache.mask & (jnp.arange(cache.mask.shape[1]) < cache.length)
+    is_token = cache.mask & (jnp.arange(cache.mask.shape[1]) < cache.length)[None]
     if options.processor is not None:
         logits = options.processor(found.tokens, is_token, logits)
     logits = process(logits, found.tokens, is_token, top_k=options.top_k, **numbers)
@@ -250,9 +243,10 @@ def _chosen(options: Options, numbers: Any, found: _State, logits: jax.Array) ->
         of_all = jax.nn.log_softmax(logits, -1)
         own_logprob = jnp.take_along_axis(of_all, token[:, None], -1)
         own_logprob = jnp.where(found.is_done[:, None], 0, own_logprob).astype(logprobs.dtype)
-        logprobs = jax.lax.dynamic_update_slice_in_dim(logprobs, own_logprob, count, 1)
+        logprobs = jax.lax.dynamic_update_slice_in_dim(logprobs, own_logprob, made, 1)
     ends = jnp.isin(token, jnp.asarray(options.eos, jnp.int32)) if options.eos else found.is_done
+    lengths = found.lengths + (~found.is_done).astype(jnp.int32)
     return _State(
-        count + 1, token, found.is_done | ends, found.lengths + ~found.is_done, tokens, logprobs,
+        made + 1, token, found.is_done | ends, lengths, tokens, logprobs,
         cache, key,
     )  # fmt: skip

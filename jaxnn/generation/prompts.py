@@ -54,8 +54,8 @@ def prompts_of(lm: Any, input_ids: Any, attention_mask: Any, max_new_tokens: int
         )
     if not ids.size:
         raise ValueError(
-            f"jaxnn.generate: `input_ids` of shape {list(ids.shape)} holds no token; begin with the "
-            "token that starts a text (tokenizer.bos_token_id)"
+            f"jaxnn.generate: `input_ids` of shape {list(ids.shape)} holds no token; begin with "
+            "the token that starts a text (tokenizer.bos_token_id)"
         )
     mask = jnp.ones(ids.shape, bool) if attention_mask is None else jnp.asarray(attention_mask)
     if mask.shape != ids.shape:
@@ -91,13 +91,13 @@ def _look_at(lm: Decoder, ids: np.ndarray, mask: np.ndarray, max_new_tokens: int
     if (mask[:, :-1] & ~mask[:, 1:]).any():
         row = int(np.flatnonzero((mask[:, :-1] & ~mask[:, 1:]).any(1))[0])
         raise ValueError(
-            f"jaxnn.generate: prompt {row} has padding behind or between its tokens, where the next "
-            'one belongs; pad at the left (tokenizer(..., padding=True) with padding_side="left")'
+            f"jaxnn.generate: prompt {row} has padding behind or between its tokens, where the "
+            'next one belongs; pad at the left (a tokenizer does with padding_side="left")'
         )
     length = int(mask.sum(1).max())
     positions = lm.layout.most
     if positions is not None and length + max_new_tokens > positions:
         raise ValueError(
-            f"jaxnn.generate: a prompt of {length} tokens with max_new_tokens={max_new_tokens} needs "
-            f"{length + max_new_tokens} positions, but the model has {positions}; shorten one"
+            f"jaxnn.generate: a prompt of {length} tokens with max_new_tokens={max_new_tokens} "
+            f"needs {length + max_new_tokens} positions, but the model has {positions}; shorten one"
         )

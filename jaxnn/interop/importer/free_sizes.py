@@ -97,13 +97,10 @@ class FreeSizes:
             return
         leading = tuple(frozenset(range(min(t.ndim, 1))) for t in tensors)
         if isinstance(self.dynamic, Mapping):
-            named, larger = self._named(), beyond_one((args, kwargs))
-            fewer = tuple(dims & some for dims, some in zip(named, larger, strict=True))
-            ways = [
-                self._by_name(args, kwargs),
-                *(Way(args, kwargs, free) for free in (named, fewer)),
-            ]
-            yield from _distinct(ways)
+            named = self._named()
+            fewer = tuple(a & b for a, b in zip(named, beyond_one((args, kwargs)), strict=True))
+            by_name = [Way(args, kwargs, free) for free in (named, fewer)]
+            yield from _distinct([self._by_name(args, kwargs), *by_name])
             return
         # A size of one would be fixed where a kernel treats it apart, so two come first.
         larger = _grown(args, kwargs, _batches_of_one(tensors))
