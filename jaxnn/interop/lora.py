@@ -48,7 +48,8 @@ def add_lora(
     of transformers has become take one.
 
     Args:
-        net: the model, imported or made of jaxnn's layers.
+        net: the whole model, imported or made of jaxnn's layers. A part of one does not know with
+            whom outside of it a layer shares its weight.
         pattern: as PEFT's `target_modules`: a regular expression for the whole path of a layer,
             such as r"model\.layers\.\d+\.self_attn\.(q|v)_proj", or a list of paths or of how
             they end, such as ["q_proj", "v_proj"].

@@ -361,6 +361,33 @@ def test_mixed_precision_computes_adapters_in_half_precision(net: Any) -> None:
     assert merge_lora(mixed) == ("layers.0.q_proj",)
 
 
+def test_adapters_are_exported_with_the_weights(tmp_path: Path) -> None:
+    pytest.importorskip("flatbuffers")
+    net = jaxnn.Sequential(jaxnn.Linear(3, 2, rngs=R(0)))
+    add_lora(net, "0", rank=2, rngs=R(0))
+    randomised(net)
+    x = jnp.ones((1, 3))
+    exported = jaxnn.interop.export(net, x, tmp_path / "net", weights="arguments")
+    weights = load_file(tmp_path / "net.safetensors")
+    assert {"0.lora.lora_A", "0.lora.lora_B"} < weights.keys()
+    close(exported.call(weights, x), net(x))
+
+
+def test_layers_of_a_transformer_that_are_called_take_one() -> None:
+    net = jaxnn.TransformerEncoderLayer(8, 2, 16, batch_first=True, rngs=R(0)).eval()
+    x = jax.random.normal(jax.random.key(0), (2, 5, 8))
+    plain = net(x)
+    add_lora(net, ["linear1", "linear2"], rngs=R(1))
+    assert net.linear1.lora.deterministic
+    randomised(net)
+    values = net(x)
+    assert not np.allclose(values, plain)
+    merge_lora(net)
+    close(net(x), values)
+    with pytest.raises(ValueError, match=r"out_proj is not called: MultiheadAttention reads"):
+        add_lora(net, ["out_proj"], rngs=R(1))
+
+
 def test_an_abstract_model_has_adapters_with_values() -> None:
     net = nnx.eval_shape(lambda: jaxnn.Sequential(jaxnn.Linear(3, 2, rngs=R(0))))
     add_lora(net, "0", rank=2, rngs=R(0))
