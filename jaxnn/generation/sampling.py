@@ -17,7 +17,6 @@ from .._checks import check_array, check_floating, check_int
 from .._dtypes import accumulation_dtype
 from .._types import Scalar
 from .._xla import by_platform
-from ..functional._division import divide
 from ..functional.activation._elementwise import check_number, is_known
 
 Logits = Float[Array, "*batch vocabulary"]
@@ -48,7 +47,8 @@ def with_temperature(logits: Logits, temperature: Scalar) -> Logits:
     logits = _checked(logits, "with_temperature")
     hint = "; for the most likely token take jnp.argmax of the logits (greedy decoding)"
     temperature = _positive(temperature, "temperature", "with_temperature", hint)
-    return divide(logits, jnp.asarray(temperature, accumulation_dtype(logits.dtype)))
+    wide = logits.astype(accumulation_dtype(logits.dtype))
+    return _rounded(_quotient(wide, temperature), logits.dtype).astype(logits.dtype)
 
 
 def top_k(logits: Logits, k: int, min_tokens_to_keep: int = 1) -> Logits:
@@ -185,10 +185,11 @@ def repetition_penalty(
     """
     logits = _checked(logits, "repetition_penalty")
     penalty = _positive(penalty, "penalty", "repetition_penalty")
-    penalty = jnp.asarray(penalty, accumulation_dtype(logits.dtype))
-    raised = (logits.astype(penalty.dtype) * penalty).astype(logits.dtype)
-    penalised = jnp.where(logits < 0, raised, divide(logits, penalty))
-    return jnp.where(_occurring(ids, mask, logits.shape[-1]), penalised, logits)
+    wide = logits.astype(accumulation_dtype(logits.dtype))
+    larger = wide * jnp.asarray(penalty, wide.dtype)
+    penalised = _rounded(jnp.where(wide < 0, larger, _quotient(wide, penalty)), logits.dtype)
+    seen = _occurring(ids, mask, logits.shape[-1])
+    return jnp.where(seen, penalised.astype(logits.dtype), logits)
 
 
 # The options of `process` have the names of what they are for.
@@ -313,10 +314,22 @@ def _probabilities(logits: Logits) -> Logits:
     return _rounded(jax.nn.softmax(logits.astype(wide), axis=-1), logits.dtype)
 
 
+def _quotient(x: Float[Array, "..."], divisor: Scalar) -> Float[Array, "..."]:
+    """Return x / divisor, rounded once: XLA multiplies by the reciprocal of what is broadcast."""
+    all_of_them = jnp.broadcast_to(jnp.asarray(divisor, x.dtype), x.shape)
+    return x / lax.optimization_barrier(all_of_them)
+
+
 def _rounded(x: Float[Array, "..."], dtype: Any) -> Float[Array, "..."]:
+    """Return numbers of `dtype`."""
     # A conversion there and back does not round: XLA may skip it.
     info = jnp.finfo(dtype)
-    return lax.reduce_precision(x, info.nexp, info.nmant)
+    rounded = lax.reduce_precision(x, info.nexp, info.nmant)
+    if info.nexp == jnp.finfo(x.dtype).nexp:
+        return rounded
+    # Of a narrower range, what is too small for it would become 0; torch has subnormal numbers.
+    step = float(info.smallest_subnormal)
+    return jnp.where(jnp.abs(x) < float(info.tiny), jnp.round(x / step) * step, rounded)
 
 
 def _occurring(ids: Any, mask: Any, size: int) -> Bool[Array, "*batch vocabulary"]:
