@@ -14,7 +14,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from .._checks import check_array, check_floating, check_int
-from .._dtypes import accumulation_dtype
+from .._dtypes import accumulation_dtype, rounded
 from .._types import Scalar
 from .._xla import by_platform
 from ..functional.activation._elementwise import check_number, is_known
@@ -48,7 +48,7 @@ def with_temperature(logits: Logits, temperature: Scalar) -> Logits:
     hint = "; for the most likely token take jnp.argmax of the logits (greedy decoding)"
     temperature = _positive(temperature, "temperature", "with_temperature", hint)
     wide = logits.astype(accumulation_dtype(logits.dtype))
-    return _rounded(_quotient(wide, temperature), logits.dtype).astype(logits.dtype)
+    return rounded(_quotient(wide, temperature), logits.dtype).astype(logits.dtype)
 
 
 def top_k(logits: Logits, k: int, min_tokens_to_keep: int = 1) -> Logits:
@@ -111,8 +111,8 @@ def top_p(logits: Logits, p: Scalar, min_tokens_to_keep: int = 1) -> Logits:
     logits = _checked(logits, "top_p")
     p = _probability(p, "p", "top_p")
     ascending = by_platform(cpu=_sorted_as_integers, default=jnp.sort)(logits)
-    sums = _rounded(jnp.cumsum(_probabilities(ascending), axis=-1), logits.dtype)
-    limit = _rounded(jnp.asarray(1 - p, sums.dtype), logits.dtype)
+    sums = rounded(jnp.cumsum(_probabilities(ascending), axis=-1), logits.dtype)
+    limit = rounded(jnp.asarray(1 - p, sums.dtype), logits.dtype)
     count = (sums <= limit).sum(-1, keepdims=True)
     most = max(logits.shape[-1] - _least(min_tokens_to_keep, "top_p"), 0)
     return _without_smallest(logits, ascending, jnp.minimum(count, most))
@@ -145,7 +145,7 @@ def min_p(logits: Logits, p: Scalar, min_tokens_to_keep: int = 1) -> Logits:
     logits = _checked(logits, "min_p")
     p = jnp.asarray(_probability(p, "p", "min_p"), accumulation_dtype(logits.dtype))
     probabilities = _probabilities(logits)
-    least = _rounded(p * probabilities.max(-1, keepdims=True), logits.dtype)
+    least = rounded(p * probabilities.max(-1, keepdims=True), logits.dtype)
     removed = probabilities < least
     kept = min(_least(min_tokens_to_keep, "min_p"), logits.shape[-1])
     if kept > 1:  # the most likely one is never removed
@@ -187,7 +187,7 @@ def repetition_penalty(
     penalty = _positive(penalty, "penalty", "repetition_penalty")
     wide = logits.astype(accumulation_dtype(logits.dtype))
     larger = wide * jnp.asarray(penalty, wide.dtype)
-    penalised = _rounded(jnp.where(wide < 0, larger, _quotient(wide, penalty)), logits.dtype)
+    penalised = rounded(jnp.where(wide < 0, larger, _quotient(wide, penalty)), logits.dtype)
     seen = _occurring(ids, mask, logits.shape[-1])
     return jnp.where(seen, penalised.astype(logits.dtype), logits)
 
@@ -311,25 +311,13 @@ def _sorted_as_integers(x: Float[Array, "..."]) -> Float[Array, "..."]:
 def _probabilities(logits: Logits) -> Logits:
     """Return the probabilities, rounded to the dtype of the logits, in float32 or wider."""
     wide = accumulation_dtype(logits.dtype)
-    return _rounded(jax.nn.softmax(logits.astype(wide), axis=-1), logits.dtype)
+    return rounded(jax.nn.softmax(logits.astype(wide), axis=-1), logits.dtype)
 
 
 def _quotient(x: Float[Array, "..."], divisor: Scalar) -> Float[Array, "..."]:
     """Return x / divisor, rounded once: XLA multiplies by the reciprocal of what is broadcast."""
     all_of_them = jnp.broadcast_to(jnp.asarray(divisor, x.dtype), x.shape)
     return x / lax.optimization_barrier(all_of_them)
-
-
-def _rounded(x: Float[Array, "..."], dtype: Any) -> Float[Array, "..."]:
-    """Return numbers of `dtype`."""
-    # A conversion there and back does not round: XLA may skip it.
-    info = jnp.finfo(dtype)
-    rounded = lax.reduce_precision(x, info.nexp, info.nmant)
-    if info.nexp == jnp.finfo(x.dtype).nexp:
-        return rounded
-    # Of a narrower range, what is too small for it would become 0; torch has subnormal numbers.
-    step = float(info.smallest_subnormal)
-    return jnp.where(jnp.abs(x) < float(info.tiny), jnp.round(x / step) * step, rounded)
 
 
 def _occurring(ids: Any, mask: Any, size: int) -> Bool[Array, "*batch vocabulary"]:
