@@ -17,6 +17,7 @@ from .._checks import check_array, check_floating, check_int
 from .._dtypes import accumulation_dtype, rounded
 from .._types import Scalar
 from .._xla import by_platform
+from ..functional._division import divide
 from ..functional.activation._elementwise import check_number, is_known
 
 Logits = Float[Array, "*batch vocabulary"]
@@ -48,7 +49,8 @@ def with_temperature(logits: Logits, temperature: Scalar) -> Logits:
     hint = "; for the most likely token take jnp.argmax of the logits (greedy decoding)"
     temperature = _positive(temperature, "temperature", "with_temperature", hint)
     wide = logits.astype(accumulation_dtype(logits.dtype))
-    return rounded(_quotient(wide, temperature), logits.dtype).astype(logits.dtype)
+    divided = divide(wide, jnp.asarray(temperature, wide.dtype))
+    return rounded(divided, logits.dtype).astype(logits.dtype)
 
 
 def top_k(logits: Logits, k: int, min_tokens_to_keep: int = 1) -> Logits:
@@ -186,10 +188,11 @@ def repetition_penalty(
     logits = _checked(logits, "repetition_penalty")
     penalty = _positive(penalty, "penalty", "repetition_penalty")
     wide = logits.astype(accumulation_dtype(logits.dtype))
-    larger = wide * jnp.asarray(penalty, wide.dtype)
-    penalised = rounded(jnp.where(wide < 0, larger, _quotient(wide, penalty)), logits.dtype)
+    penalty = jnp.asarray(penalty, wide.dtype)
+    penalised = jnp.where(wide < 0, wide * penalty, divide(wide, penalty))
+    penalised = rounded(penalised, logits.dtype).astype(logits.dtype)
     seen = _occurring(ids, mask, logits.shape[-1])
-    return jnp.where(seen, penalised.astype(logits.dtype), logits)
+    return jnp.where(seen, penalised, logits)
 
 
 # The options of `process` have the names of what they are for.
@@ -312,12 +315,6 @@ def _probabilities(logits: Logits) -> Logits:
     """Return the probabilities, rounded to the dtype of the logits, in float32 or wider."""
     wide = accumulation_dtype(logits.dtype)
     return rounded(jax.nn.softmax(logits.astype(wide), axis=-1), logits.dtype)
-
-
-def _quotient(x: Float[Array, "..."], divisor: Scalar) -> Float[Array, "..."]:
-    """Return x / divisor, rounded once: XLA multiplies by the reciprocal of what is broadcast."""
-    all_of_them = jnp.broadcast_to(jnp.asarray(divisor, x.dtype), x.shape)
-    return x / lax.optimization_barrier(all_of_them)
 
 
 def _occurring(ids: Any, mask: Any, size: int) -> Bool[Array, "*batch vocabulary"]:

@@ -153,3 +153,23 @@ def adamw(parameters: Any, gradients: Any, moments: Any, count: int) -> tuple[An
         m, v = mean + 0.1 * (g - mean), 0.999 * square + 0.001 * g * g
         made.append((p * (1 - 1e-4) - 1e-2 / first * m / (jnp.sqrt(v) / second + 1e-8), (m, v)))
     return structure.unflatten([p for p, _ in made]), structure.unflatten([s for _, s in made])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+def test_quotients_by_one_number_are_those_of_torch(dtype: torch.dtype) -> None:
+    class Quotients(torch.nn.Module):
+        def forward(self, x: torch.Tensor, by: torch.Tensor) -> Any:
+            whole = torch.div(x, 41, rounding_mode="trunc"), torch.floor(x / 41), (x / by).long()
+            return *whole, x / 41, x / by
+
+    # By the reciprocal of 41, these multiples of it would be a little less, and so one less.
+    x = torch.tensor([41 * [533.0, -574.0, 779.0, 1.0, 0.1]]).view(-1, 1).to(dtype)
+    by = torch.tensor([41.0]).to(dtype)
+    wanted = Quotients()(x, by)
+    net = jaxnn.from_torch(Quotients(), (x, by), check=False)
+    given = [jnp.asarray(v.float().numpy()).astype(str(dtype)[6:]) for v in (x, by)]
+    for got in (net(*given), jax.jit(lambda *given: net(*given))(*given)):
+        for ours, theirs in zip(got, wanted, strict=True):
+            np.testing.assert_array_equal(
+                np.asarray(ours).astype(np.float64), theirs.double().numpy()
+            )
