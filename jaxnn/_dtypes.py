@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.typing import DTypeLike
 
 
@@ -26,3 +27,20 @@ def promoted_dtype(*arrays: jax.Array) -> np.dtype[Any]:
 def index_dtype() -> np.dtype[Any]:
     """Return the dtype of indices: int64 where JAX has 64 bits, else int32."""
     return np.dtype(jax.dtypes.canonicalize_dtype(jnp.int64))
+
+
+def rounded(x: jax.Array, dtype: DTypeLike) -> jax.Array:
+    """Return x rounded to numbers of a floating-point `dtype`, in the dtype that it has.
+
+    A conversion there and back does not: XLA may skip it.
+
+    >>> rounded(jnp.array([1.001, 1e-5]), jnp.float16)
+    Array([1.0009766e+00, 1.0013580e-05], dtype=float32)
+    """
+    info = jnp.finfo(dtype)
+    near = lax.reduce_precision(x, info.nexp, info.nmant)
+    if info.nexp == jnp.finfo(x.dtype).nexp:
+        return near
+    # What is below the normal numbers of a narrower range would be 0 there.
+    step = float(info.smallest_subnormal)
+    return jnp.where(jnp.abs(x) < float(info.tiny), jnp.round(x / step) * step, near)

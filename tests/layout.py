@@ -21,7 +21,8 @@ INTEROP = {
     ),
     "what ports are built on": ("aten", "ported"),
     "what users call": (
-        "call", "export", "from_torch", "programs", "recapturing", "symbolic_sizes", "verify",
+        "call", "export", "from_torch", "lora", "lora_files", "lora_layers", "programs",
+        "recapturing", "symbolic_sizes", "verify",
     ),
 }  # fmt: skip
 

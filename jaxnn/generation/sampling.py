@@ -14,7 +14,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from .._checks import check_array, check_floating, check_int
-from .._dtypes import accumulation_dtype
+from .._dtypes import accumulation_dtype, rounded
 from .._types import Scalar
 from .._xla import by_platform
 from ..functional._division import divide
@@ -48,7 +48,9 @@ def with_temperature(logits: Logits, temperature: Scalar) -> Logits:
     logits = _checked(logits, "with_temperature")
     hint = "; for the most likely token take jnp.argmax of the logits (greedy decoding)"
     temperature = _positive(temperature, "temperature", "with_temperature", hint)
-    return divide(logits, jnp.asarray(temperature, accumulation_dtype(logits.dtype)))
+    wide = logits.astype(accumulation_dtype(logits.dtype))
+    divided = divide(wide, jnp.asarray(temperature, wide.dtype))
+    return rounded(divided, logits.dtype).astype(logits.dtype)
 
 
 def top_k(logits: Logits, k: int, min_tokens_to_keep: int = 1) -> Logits:
@@ -111,8 +113,8 @@ def top_p(logits: Logits, p: Scalar, min_tokens_to_keep: int = 1) -> Logits:
     logits = _checked(logits, "top_p")
     p = _probability(p, "p", "top_p")
     ascending = by_platform(cpu=_sorted_as_integers, default=jnp.sort)(logits)
-    sums = _rounded(jnp.cumsum(_probabilities(ascending), axis=-1), logits.dtype)
-    limit = _rounded(jnp.asarray(1 - p, sums.dtype), logits.dtype)
+    sums = rounded(jnp.cumsum(_probabilities(ascending), axis=-1), logits.dtype)
+    limit = rounded(jnp.asarray(1 - p, sums.dtype), logits.dtype)
     count = (sums <= limit).sum(-1, keepdims=True)
     most = max(logits.shape[-1] - _least(min_tokens_to_keep, "top_p"), 0)
     return _without_smallest(logits, ascending, jnp.minimum(count, most))
@@ -145,7 +147,7 @@ def min_p(logits: Logits, p: Scalar, min_tokens_to_keep: int = 1) -> Logits:
     logits = _checked(logits, "min_p")
     p = jnp.asarray(_probability(p, "p", "min_p"), accumulation_dtype(logits.dtype))
     probabilities = _probabilities(logits)
-    least = _rounded(p * probabilities.max(-1, keepdims=True), logits.dtype)
+    least = rounded(p * probabilities.max(-1, keepdims=True), logits.dtype)
     removed = probabilities < least
     kept = min(_least(min_tokens_to_keep, "min_p"), logits.shape[-1])
     if kept > 1:  # the most likely one is never removed
@@ -185,10 +187,12 @@ def repetition_penalty(
     """
     logits = _checked(logits, "repetition_penalty")
     penalty = _positive(penalty, "penalty", "repetition_penalty")
-    penalty = jnp.asarray(penalty, accumulation_dtype(logits.dtype))
-    raised = (logits.astype(penalty.dtype) * penalty).astype(logits.dtype)
-    penalised = jnp.where(logits < 0, raised, divide(logits, penalty))
-    return jnp.where(_occurring(ids, mask, logits.shape[-1]), penalised, logits)
+    wide = logits.astype(accumulation_dtype(logits.dtype))
+    penalty = jnp.asarray(penalty, wide.dtype)
+    penalised = jnp.where(wide < 0, wide * penalty, divide(wide, penalty))
+    penalised = rounded(penalised, logits.dtype).astype(logits.dtype)
+    seen = _occurring(ids, mask, logits.shape[-1])
+    return jnp.where(seen, penalised, logits)
 
 
 # The options of `process` have the names of what they are for.
@@ -310,13 +314,7 @@ def _sorted_as_integers(x: Float[Array, "..."]) -> Float[Array, "..."]:
 def _probabilities(logits: Logits) -> Logits:
     """Return the probabilities, rounded to the dtype of the logits, in float32 or wider."""
     wide = accumulation_dtype(logits.dtype)
-    return _rounded(jax.nn.softmax(logits.astype(wide), axis=-1), logits.dtype)
-
-
-def _rounded(x: Float[Array, "..."], dtype: Any) -> Float[Array, "..."]:
-    # A conversion there and back does not round: XLA may skip it.
-    info = jnp.finfo(dtype)
-    return lax.reduce_precision(x, info.nexp, info.nmant)
+    return rounded(jax.nn.softmax(logits.astype(wide), axis=-1), logits.dtype)
 
 
 def _occurring(ids: Any, mask: Any, size: int) -> Bool[Array, "*batch vocabulary"]:

@@ -7,7 +7,8 @@ The files stand on floors; each imports from its own and from those below alone:
 2. `importer`: a PyTorch model becomes a tree of NNX modules.
 3. `proof`: the original and the import are run side by side. `aten` and `ported` are what the
    source of a port stands on.
-4. `from_torch`, `verify` and `export`: what users call; `call` is how they say with what.
+4. `from_torch`, `verify` and `export`: what users call; `call` is how they say with what. `lora`
+   adds adapters to a model, `lora_layers` has what they are, `lora_files` how PEFT keeps them.
 5. `porting`: a PyTorch model becomes a Python file.
 """
 
@@ -22,6 +23,10 @@ from .importer.abstract import abstract_parameters as abstract_parameters
 from .importer.imported import Imported as Imported
 from .importer.record import Record as Record
 from .linen_variables import load_linen as load_linen
+from .lora import add_lora as add_lora
+from .lora import merge_lora as merge_lora
+from .lora_files import load_lora as load_lora
+from .lora_files import save_lora as save_lora
 from .porting.parity import ParityReport as ParityReport
 from .porting.parity import PortError as PortError
 from .porting.parity import check_port as check_port

@@ -17,6 +17,7 @@ from ..modules._module import Module
 from ..modules._state import (
     abstract_variables,
     check_module,
+    in_state_dict,
     named_variables,
     nodes_of,
     own_variables,
@@ -95,7 +96,8 @@ def state_dict(module: nnx.Module) -> dict[str, np.ndarray]:
 
     In torch's order: a module's own parameters, its own buffers, then its children, each in the
     order of registration. A variable that is shared appears under each of its names. Random number
-    state, `jaxnn.NonPersistent` buffers, caches and intermediates are not part of it.
+    state, `jaxnn.NonPersistent` buffers, caches, intermediates and the weights of adapters
+    (`jaxnn.interop.add_lora`) are not part of it.
 
     The layers of Flax itself (nnx.Linear, nnx.Conv ...) have the names and the layout of torch's
     layers here: their kernels are weights, transposed. What Flax does not hold is zero: the number
@@ -337,7 +339,8 @@ def named_entries(
     check_module(module)
     if getattr(module, "_tied", ()):
         for name, variable in named_variables(module):
-            yield Entry((name,), {name: variable})
+            if in_state_dict(variable):
+                yield Entry((name,), {name: variable})
         return
     claimed: set[str] = set()
     for above, node in nodes_of(module, prefix, ()):
@@ -349,7 +352,7 @@ def named_entries(
                 yield entry
         for name, variable in own_variables(node):
             path = above + name
-            if path not in claimed:
+            if path not in claimed and in_state_dict(variable):
                 yield Entry((path,), {path: variable})
 
 

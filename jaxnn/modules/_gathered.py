@@ -10,7 +10,7 @@ from flax import nnx
 from jax.sharding import AxisType, NamedSharding
 
 from .._config import in_forward_mode
-from ._state import Frozen
+from ._state import AdapterParam, Frozen
 
 
 class Gathered(nnx.Variable[Any]):
@@ -37,6 +37,10 @@ class GatheredFrozen(Gathered, Frozen):
     """One that is not trained."""
 
 
+class GatheredAdapter(Gathered, AdapterParam):
+    """A weight of an adapter."""
+
+
 def gathered(
     variable: nnx.Variable[Any], stored: NamedSharding, read: NamedSharding
 ) -> nnx.Variable[Any]:
@@ -47,7 +51,8 @@ def gathered(
         stored: how it is stored.
         read: how a program has what it reads.
     """
-    kind = GatheredParam if isinstance(variable, nnx.Param) else GatheredFrozen
+    kind: type[Gathered] = GatheredParam if isinstance(variable, nnx.Param) else GatheredFrozen
+    kind = GatheredAdapter if isinstance(variable, AdapterParam) else kind
     metadata = {**variable.get_metadata(exclude_required=True), "stored": stored, "gathered": read}
     return kind(variable.get_raw_value(), **metadata)
 

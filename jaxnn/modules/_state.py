@@ -35,15 +35,27 @@ class NonPersistent(nnx.BatchStat[Any]):
     """
 
 
+class AdapterParam(nnx.LoRAParam[Any]):
+    """A weight of an adapter: trained, but no part of the state dict of the model that it adapts.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> isinstance(AdapterParam(jnp.zeros((2, 3))), nnx.LoRAParam)
+        True
+    """
+
+
 nnx.register_variable_name("frozen", Frozen)
 nnx.register_variable_name("non_persistent", NonPersistent)
+nnx.register_variable_name("adapter", AdapterParam)
 
 # What a run leaves behind, and no weights.
 _TRANSIENT = (nnx.RngState, nnx.Intermediate, nnx.Cache, NonPersistent)
 
 
 def named_variables(module: nnx.Module) -> Iterator[tuple[str, nnx.Variable[Any]]]:
-    """Yield the variables that a state dict holds, under their names in the tree."""
+    """Yield the variables that a state dict holds, and those of adapters, under their names."""
     check_module(module)
     tied = getattr(module, "_tied", ())
     if not tied:
@@ -55,6 +67,14 @@ def named_variables(module: nnx.Module) -> Iterator[tuple[str, nnx.Variable[Any]
         first = _first_name(key, tied)
         if first in stored:
             yield key, stored[first]
+    for name, variable in stored.items():
+        if not in_state_dict(variable):
+            yield name, variable
+
+
+def in_state_dict(variable: nnx.Variable[Any]) -> bool:
+    """Whether a weight is the model's own, and not an adapter's."""
+    return not isinstance(variable, AdapterParam)
 
 
 def abstract_variables(module: nnx.Module) -> tuple[list[str], list[str]]:
@@ -65,7 +85,7 @@ def abstract_variables(module: nnx.Module) -> tuple[list[str], list[str]]:
     >>> abstract_variables(nnx.eval_shape(lambda: jaxnn.Linear(2, 2, rngs=nnx.Rngs(0))))
     (['weight', 'bias'], [])
     """
-    entries = dict(named_variables(module))
+    entries = {name: v for name, v in named_variables(module) if in_state_dict(v)}
     known = {id(variable) for variable in entries.values()}
     others = {
         f"{prefix}{name}": member

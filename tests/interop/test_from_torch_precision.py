@@ -153,3 +153,40 @@ def adamw(parameters: Any, gradients: Any, moments: Any, count: int) -> tuple[An
         m, v = mean + 0.1 * (g - mean), 0.999 * square + 0.001 * g * g
         made.append((p * (1 - 1e-4) - 1e-2 / first * m / (jnp.sqrt(v) / second + 1e-8), (m, v)))
     return structure.unflatten([p for p, _ in made]), structure.unflatten([s for _, s in made])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+def test_quotients_by_one_number_are_those_of_torch(dtype: torch.dtype) -> None:
+    class Quotients(torch.nn.Module):
+        def forward(self, x: torch.Tensor, by: torch.Tensor) -> Any:
+            whole = torch.div(x, 41, rounding_mode="trunc"), torch.floor(x / 41), (x / by).long()
+            return *whole, x / 41, x / by
+
+    # By the reciprocal of 41, these multiples of it would be a little less, and so one less.
+    x = torch.tensor([41 * [533.0, -574.0, 779.0, 1.0, 0.1]]).view(-1, 1).to(dtype)
+    by = torch.tensor([41.0]).to(dtype)
+    wanted = Quotients()(x, by)
+    net = jaxnn.from_torch(Quotients(), (x, by), check=False)
+    given = [jnp.asarray(v.float().numpy()).astype(str(dtype)[6:]) for v in (x, by)]
+    for got in (net(*given), jax.jit(net)(*given)):
+        for ours, theirs in zip(got, wanted, strict=True):
+            np.testing.assert_array_equal(
+                np.asarray(ours).astype(np.float64), theirs.double().numpy()
+            )
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_half_precision_meets_a_number_as_it_is(dtype: torch.dtype) -> None:
+    class Numbers(torch.nn.Module):
+        def forward(self, x: torch.Tensor, y: torch.Tensor) -> Any:
+            scaled = x * 0.1020620726159658, x / 0.7, 0.3 / y, x * torch.tensor(0.7)
+            return *scaled, torch.addcdiv(x, x, y, value=0.7)
+
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(400, generator=generator).to(dtype)
+    y = (1 + torch.rand(400, generator=generator)).to(dtype)
+    net = jaxnn.from_torch(Numbers(), (x, y), check=False)
+    given = [jnp.asarray(v.float().numpy()).astype(str(dtype)[6:]) for v in (x, y)]
+    # Compiled as a whole, XLA rounds no quotient before its product, and is nearer than torch.
+    for ours, theirs in zip(net(*given), Numbers()(x, y), strict=True):
+        np.testing.assert_array_equal(ours.astype(np.float32), theirs.float().numpy())

@@ -66,8 +66,9 @@ def test_values_table_and_gradient(options, shape):
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 @pytest.mark.parametrize("norm_type", [1.0, 2.0, np.inf])
-def test_max_norm_in_low_precision_is_exact(dtype, norm_type):
-    table = np.random.default_rng(0).standard_normal((20, 33)).astype(np.float32)
+@pytest.mark.parametrize("size", [1.0, 300.0])  # the latter is scaled by less than 2**-14
+def test_max_norm_in_low_precision_is_exact(dtype, norm_type, size):
+    table = size * np.random.default_rng(0).standard_normal((20, 33)).astype(np.float32)
     weight = torch.tensor(table).to(getattr(torch, dtype))
     rows = jnp.asarray(table).astype(dtype)
     ids = np.arange(0, 20, 2)

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int, Shaped
 
 from ..._checks import check_array, check_floating, check_int, is_readable
 from ..._config import check_indices
-from ..._dtypes import accumulation_dtype
+from ..._dtypes import accumulation_dtype, rounded
 from .._gradients import straight_through
 from .definition import gather, lookup_rows
 
@@ -200,19 +200,13 @@ def _renormalise(
 ) -> Float[Array, "V D"]:
     fixed = lax.stop_gradient(weight)
     rows = gather(fixed, ids, 0)
-    norm = _rounded(_norm(rows.astype(accumulation_dtype(weight.dtype)), norm_type), weight.dtype)
-    scale = _rounded(bound / (norm + 1e-7), weight.dtype).astype(weight.dtype)
+    # torch has the norm and the scale in the table's own dtype.
+    norm = rounded(_norm(rows.astype(accumulation_dtype(weight.dtype)), norm_type), weight.dtype)
+    scale = rounded(bound / (norm + 1e-7), weight.dtype).astype(weight.dtype)
     new = fixed.at[ids].set(
         jnp.where(norm > limit, rows * scale, rows), mode="drop", wrap_negative_indices=False
     )
     return straight_through(weight, new)
-
-
-def _rounded(x: Float[Array, "..."], dtype: Any) -> Float[Array, "..."]:
-    # torch has the norm and the scale in the table's own dtype. A conversion there and back does
-    # not round: XLA may skip it.
-    info = jnp.finfo(dtype)
-    return lax.reduce_precision(x, info.nexp, info.nmant)
 
 
 def _norm(rows: Shaped[Array, "*ids D"], p: float) -> Float[Array, "*ids 1"]:

@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ...._dtypes import accumulation_dtype
+
 OPERATORS: dict[str, Callable[..., Any]] = {}
 DRAWING: set[str] = set()
 
@@ -110,6 +112,22 @@ def aligned(*values: Any, dtype: Any = None, floats: bool = False) -> list[jax.A
             dtype = default_float()
     arrays = [jnp.asarray(value, dtype) for value in values]
     return same_rank(*arrays)
+
+
+def rounded_once(
+    function: Callable[..., jax.Array], *values: Any, floats: bool = False
+) -> jax.Array:
+    """Return `function` of the values as arrays of one dtype, as `aligned` has them.
+
+    In half precision with a number, or an array of another dtype, it is computed in float32 and
+    rounded at the end: torch takes these as they are, where JAX would round them before.
+    """
+    arrays = aligned(*values, floats=floats)
+    dtype = arrays[0].dtype
+    wide = accumulation_dtype(dtype)
+    if wide == dtype or all(getattr(value, "dtype", None) == dtype for value in values):
+        return function(*arrays)
+    return function(*aligned(*values, dtype=wide)).astype(dtype)
 
 
 def same_rank(*arrays: jax.Array) -> list[jax.Array]:

@@ -12,6 +12,7 @@ import numpy as np
 from jax import lax
 
 from .... import functional as F
+from ...._dtypes import accumulation_dtype
 from ....functional._division import divide
 from ....functional._gradients import magnitude
 from ..derivatives import atan2, copysign, digamma, entropy, hypot, lgamma, power
@@ -23,6 +24,7 @@ from ._register import (
     is_float,
     operator,
     result_dtype,
+    rounded_once,
     same_rank,
 )
 
@@ -128,11 +130,11 @@ def _nan_to_num(
 # --- two arguments ------------------------------------------------------------------------------
 
 _ARITHMETIC: dict[str, Callable[..., Any]] = {
-    "mul": jnp.multiply, "multiply": jnp.multiply, "maximum": jnp.maximum,
+    "maximum": jnp.maximum,
     "minimum": jnp.minimum, "bitwise_and": jnp.bitwise_and, "bitwise_or": jnp.bitwise_or,
     "bitwise_xor": jnp.bitwise_xor, "__and__": jnp.bitwise_and, "__or__": jnp.bitwise_or,
     "__xor__": jnp.bitwise_xor, "fmod": jnp.fmod, "remainder": jnp.remainder, "fmax": jnp.fmax,
-    "fmin": jnp.fmin, "floor_divide": jnp.floor_divide,
+    "fmin": jnp.fmin,
     "gcd": jnp.gcd, "lcm": jnp.lcm, "heaviside": jnp.heaviside,
     "logaddexp": jnp.logaddexp, "logaddexp2": jnp.logaddexp2, "nextafter": jnp.nextafter,
     "__lshift__": jnp.left_shift, "__rshift__": jnp.right_shift,
@@ -162,18 +164,23 @@ for _name, _function in _DIVIDING.items():
     operator(_name)(_of_two(_function, floats=True))
 
 
+@operator("mul", "multiply")
+def _mul(self: Any, other: Any) -> jax.Array:
+    return rounded_once(jnp.multiply, self, other)
+
+
 @operator("add")
 def _add(self: Any, other: Any, alpha: float = 1) -> jax.Array:
     x, y = aligned(self, other)
     if x.dtype == bool:
         return x | y
-    return x + (y if alpha == 1 else jnp.asarray(alpha, y.dtype) * y)
+    return x + y if alpha == 1 else _in_float32(lambda x, y, a: x + a * y, x, y, alpha)
 
 
 @operator("sub", "subtract")
 def _sub(self: Any, other: Any, alpha: float = 1) -> jax.Array:
     x, y = aligned(self, other)
-    return x - (y if alpha == 1 else jnp.asarray(alpha, y.dtype) * y)
+    return x - y if alpha == 1 else _in_float32(lambda x, y, a: x - a * y, x, y, alpha)
 
 
 @operator("rsub")
@@ -183,12 +190,34 @@ def _rsub(self: Any, other: Any, alpha: float = 1) -> jax.Array:
 
 @operator("div", "divide", "true_divide")
 def _div(self: Any, other: Any, rounding_mode: str | None = None) -> jax.Array:
-    x, y = aligned(self, other, floats=rounding_mode is None)
-    if rounding_mode == "floor":
-        return jnp.floor_divide(x, y)
-    if rounding_mode == "trunc":
-        return jnp.trunc(divide(x, y)) if is_float(x) else lax.div(*jnp.broadcast_arrays(x, y))
-    return divide(x, y)
+    if rounding_mode is None:
+        return rounded_once(divide, self, other, floats=True)
+    return rounded_once(_floor_divide if rounding_mode == "floor" else _truncated, self, other)
+
+
+@operator("floor_divide")
+def _floor_division(self: Any, other: Any) -> jax.Array:
+    return rounded_once(_floor_divide, self, other)
+
+
+def _floor_divide(x: jax.Array, y: jax.Array) -> jax.Array:
+    return _in_float32(jnp.floor_divide, x, y)
+
+
+def _truncated(x: jax.Array, y: jax.Array) -> jax.Array:
+    if not is_float(x):
+        return lax.div(*jnp.broadcast_arrays(x, y))
+    return _in_float32(lambda x, y: jnp.trunc(divide(x, y)), x, y)
+
+
+def _in_float32(function: Callable[..., jax.Array], *values: Any) -> jax.Array:
+    """Return `function` of values of one half precision, as numbers are made, rounded at the end.
+
+    A quotient that is rounded before its whole part is taken may be the next whole number.
+    """
+    dtype = values[0].dtype
+    wide = accumulation_dtype(dtype)
+    return function(*(jnp.asarray(value, dtype).astype(wide) for value in values)).astype(dtype)
 
 
 @operator("pow")
@@ -243,20 +272,23 @@ def _masked_fill(self: jax.Array, mask: jax.Array, value: Any) -> jax.Array:
 
 @operator("addcmul")
 def _addcmul(self: jax.Array, tensor1: Any, tensor2: Any, value: float = 1) -> jax.Array:
-    x, y, z = aligned(self, tensor1, tensor2)
-    return x + jnp.asarray(value, x.dtype) * y * z
+    return rounded_once(lambda x, y, z, v: x + v * y * z, self, tensor1, tensor2, value)
 
 
 @operator("addcdiv")
 def _addcdiv(self: jax.Array, tensor1: Any, tensor2: Any, value: float = 1) -> jax.Array:
-    x, y, z = aligned(self, tensor1, tensor2, floats=True)
-    return x + jnp.asarray(value, x.dtype) * divide(y, z)
+    def formula(x: jax.Array, y: jax.Array, z: jax.Array, v: jax.Array) -> jax.Array:
+        return x + divide(v * y, z)
+
+    return rounded_once(formula, self, tensor1, tensor2, value, floats=True)
 
 
 @operator("lerp")
 def _lerp(self: jax.Array, end: jax.Array, weight: Any) -> jax.Array:
-    x, y, w = aligned(self, end, weight, dtype=self.dtype)
-    return jnp.where(jnp.abs(w) < 0.5, x + w * (y - x), y - (y - x) * (1 - w))
+    def formula(x: jax.Array, y: jax.Array, w: jax.Array) -> jax.Array:
+        return jnp.where(jnp.abs(w) < 0.5, x + w * (y - x), y - (y - x) * (1 - w))
+
+    return rounded_once(formula, self, end, weight)
 
 
 @operator("isclose")
