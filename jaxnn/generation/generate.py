@@ -61,8 +61,14 @@ class Options:
 
 
 class _State(NamedTuple):
-    """A generation on its way; `made` is how many new tokens there are."""
+    """A generation on its way.
 
+    Attributes:
+        begins: the first place of `tokens` that was given, and is not there for the bucket alone.
+        made: how many new tokens there are.
+    """
+
+    begins: Int[Array, ""]
     made: Int[Array, ""]
     token: Int[Array, "batch"]
     is_done: Bool[Array, "batch"]
@@ -111,7 +117,7 @@ def generate(
         top_k: how many tokens may be drawn.
         top_p: up to what sum of probabilities.
         min_p: from what share of the largest probability on.
-        repetition_penalty: by what the logits of the tokens so far are divided.
+        repetition_penalty: by what the logits of the tokens so far are divided, padding included.
         logits_processor: a function of JAX, `f(tokens, mask, logits)`, that returns logits: of the
             tokens so far, `(batch, slots)`, of which of them count, and of the next token's logits,
             `(batch, vocabulary)`, before anything else has changed them.
@@ -132,10 +138,10 @@ def generate(
     """
     prompts = prompts_of(lm, input_ids, attention_mask, max_new_tokens)
     drawn = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
-    given = [name for name, value in drawn.items() if value is not None]
-    if given and rngs is None:
+    meant = [name for name, value in drawn.items() if value is not None]
+    if meant and rngs is None:
         raise ValueError(
-            f"jaxnn.generate: {given[0]}= is for tokens that are drawn; pass rngs=nnx.Rngs(0) or a "
+            f"jaxnn.generate: {meant[0]}= is for tokens that are drawn; pass rngs=nnx.Rngs(0) or a "
             "key as well, or leave it out for the most likely ones"
         )
     eos = lm.eos_token_id if eos_token_id is None else tuple(np.atleast_1d(eos_token_id).tolist())
@@ -153,14 +159,13 @@ def generate(
     graph, state = nnx.split(
         nnx.view(lm, deterministic=True, use_running_average=True, raise_if_not_found=False)
     )
-    begun = partial(_begin, graph, options, prompts.new_slots)
+    begins = jnp.asarray(prompts.ids.shape[1] - prompts.given.shape[1], jnp.int32)
+    given = (state, prompts.ids, prompts.mask, begins, numbers, key)
     if stream:
-        first = begun(state, prompts.ids, prompts.mask, numbers, key)
+        first = _begin(graph, options, prompts.new_slots, *given)
         return _stream(graph, options, state, numbers, first, max_new_tokens)
-    found = _whole(
-        graph, options, prompts.new_slots, state, prompts.ids, prompts.mask, numbers, key,
-        jnp.asarray(max_new_tokens, jnp.int32),
-    )  # fmt: skip
+    most = jnp.asarray(max_new_tokens, jnp.int32)
+    found = _whole(graph, options, prompts.new_slots, *given, most)
     return _result(prompts, found, max_new_tokens)
 
 
@@ -185,22 +190,22 @@ def _stream(
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
 def _whole(
-    graph: Any, options: Options, new_slots: int, state: Any, ids: Any, mask: Any, numbers: Any,
-    key: Any, most: Any,
+    graph: Any, options: Options, new_slots: int, state: Any, ids: Any, mask: Any, begins: Any,
+    numbers: Any, key: Any, most: Any,
 ) -> _State:  # fmt: skip
     """Generate from prompts in one program."""
 
     def goes_on(found: _State) -> Any:
         return (found.made < most) & ~found.is_done.all()
 
-    first = _begin(graph, options, new_slots, state, ids, mask, numbers, key)
+    first = _begin(graph, options, new_slots, state, ids, mask, begins, numbers, key)
     return jax.lax.while_loop(goes_on, partial(_advance, graph, options, state, numbers), first)
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
 def _begin(
-    graph: Any, options: Options, new_slots: int, state: Any, ids: Any, mask: Any, numbers: Any,
-    key: Any,
+    graph: Any, options: Options, new_slots: int, state: Any, ids: Any, mask: Any, begins: Any,
+    numbers: Any, key: Any,
 ) -> _State:  # fmt: skip
     """Read the prompts, and choose the first token."""
     lm = nnx.merge(graph, state)
@@ -209,7 +214,9 @@ def _begin(
     tokens = jnp.full((batch, length + new_slots), options.pad, jnp.int32).at[:, :length].set(ids)
     none = jnp.zeros((batch, new_slots), jnp.float32) if options.logprobs else None
     zeros, no = jnp.zeros(batch, jnp.int32), jnp.zeros(batch, bool)
-    start = _State(jnp.asarray(0, jnp.int32), zeros, no, zeros, tokens, none, out.cache, key)
+    start = _State(
+        begins, jnp.asarray(0, jnp.int32), zeros, no, zeros, tokens, none, out.cache, key
+    )
     return _chosen(options, numbers, start, out.logits[:, -1])
 
 
@@ -224,11 +231,13 @@ def _chosen(options: Options, numbers: Any, found: _State, logits: jax.Array) ->
     """Choose a token from logits, and keep it."""
     made, cache = found.made, found.cache
     logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
-    # What is behind the tokens so far is empty, also where the mask is not told apart.
-    is_token = cache.mask & (jnp.arange(cache.mask.shape[1]) < cache.length)[None]
+    places = jnp.arange(cache.mask.shape[1])[None]
+    is_taken = places < cache.length
     if options.processor is not None:
-        logits = options.processor(found.tokens, is_token, logits)
-    logits = process(logits, found.tokens, is_token, top_k=options.top_k, **numbers)
+        logits = options.processor(found.tokens, cache.mask & is_taken, logits)
+    # As in transformers, the padding that was given is among what a penalty is for.
+    is_given = jnp.broadcast_to(is_taken & (places >= found.begins), found.tokens.shape)
+    logits = process(logits, found.tokens, is_given, top_k=options.top_k, **numbers)
     key = found.key
     if key is not None:
         key, own = jax.random.split(key)
@@ -247,6 +256,6 @@ def _chosen(options: Options, numbers: Any, found: _State, logits: jax.Array) ->
     ends = jnp.isin(token, jnp.asarray(options.eos, jnp.int32)) if options.eos else found.is_done
     lengths = found.lengths + (~found.is_done).astype(jnp.int32)
     return _State(
-        made + 1, token, found.is_done | ends, lengths, tokens, logprobs,
+        found.begins, made + 1, token, found.is_done | ends, lengths, tokens, logprobs,
         cache, key,
     )  # fmt: skip
