@@ -8,6 +8,7 @@ rest stand here.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -25,6 +26,7 @@ def architecture(function: Factory) -> Factory:
     return function
 
 
+@cache
 def declare_torchvision() -> None:
     """Declare torchvision's compiled operators, which the CPU build of torch does not load."""
     bases = ("roi_align", "roi_pool", "ps_roi_align", "ps_roi_pool", "deform_conv2d")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import warnings
 from functools import cache
@@ -27,8 +26,7 @@ pytest.importorskip("transformers")
 with warnings.catch_warnings(action="ignore"):
     from benchmarks.zoo_models import declare_torchvision
 
-    with contextlib.suppress(RuntimeError):  # where another test has
-        declare_torchvision()
+    declare_torchvision()
     from transformers import (
         GPT2Config,
         GPT2ForSequenceClassification,
@@ -195,6 +193,29 @@ def test_peft_reads_what_is_written(name: str, tmp_path: Path) -> None:
     there = [key for key, _ in theirs.named_parameters() if "lora_" in key]
     assert len(there) == len(nnx.to_flat_state(nnx.state(net, nnx.LoRAParam)))
     close(logits(net), theirs(torch.tensor(IDS), use_cache=False).logits.detach())
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_text_is_that_of_peft(name: str, tmp_path: Path) -> None:
+    peft = pytest.importorskip("peft")
+    original = model(name)
+    with torch.no_grad():  # else a token is followed by itself
+        for parameter in original.parameters():
+            parameter.add_(torch.randn(parameter.shape) / 5)
+        original.lm_head.weight = torch.nn.Parameter(torch.randn(40, 16) / 2)
+    original.config.tie_word_embeddings = False
+    lm = jaxnn.from_transformers(original, check=False)
+    plain = jaxnn.generate(lm, jnp.asarray(IDS[:, :5]), max_new_tokens=8, eos_token_id=())
+    stated = peft.LoraConfig(r=4, target_modules=TARGETS[name])
+    theirs = randomised(peft.get_peft_model(original, stated)).eval()
+    theirs.save_pretrained(tmp_path)
+    load_lora(lm, tmp_path)
+    found = jaxnn.generate(lm, jnp.asarray(IDS[:, :5]), max_new_tokens=8, eos_token_id=())
+    wanted = theirs.generate(
+        input_ids=torch.tensor(IDS[:, :5]), max_new_tokens=8, do_sample=False, eos_token_id=None
+    )
+    np.testing.assert_array_equal(found.sequences, wanted.numpy())
+    assert (found.sequences != plain.sequences).any()
 
 
 def test_modules_to_save_and_biases_are_loaded_too(tmp_path: Path) -> None:
