@@ -61,14 +61,8 @@ class Options:
 
 
 class _State(NamedTuple):
-    """A generation on its way.
+    """A generation on its way; `made` is how many new tokens there are."""
 
-    Attributes:
-        begins: the first place of `tokens` that was given, and is not there for the bucket alone.
-        made: how many new tokens there are.
-    """
-
-    begins: Int[Array, ""]
     made: Int[Array, ""]
     token: Int[Array, "batch"]
     is_done: Bool[Array, "batch"]
@@ -117,7 +111,7 @@ def generate(
         top_k: how many tokens may be drawn.
         top_p: up to what sum of probabilities.
         min_p: from what share of the largest probability on.
-        repetition_penalty: by what the logits of the tokens so far are divided, padding included.
+        repetition_penalty: by what the logits of the tokens so far are divided.
         logits_processor: a function of JAX, `f(tokens, mask, logits)`, that returns logits: of the
             tokens so far, `(batch, slots)`, of which of them count, and of the next token's logits,
             `(batch, vocabulary)`, before anything else has changed them.
@@ -159,8 +153,7 @@ def generate(
     graph, state = nnx.split(
         nnx.view(lm, deterministic=True, use_running_average=True, raise_if_not_found=False)
     )
-    begins = jnp.asarray(prompts.ids.shape[1] - prompts.given.shape[1], jnp.int32)
-    given = (state, prompts.ids, prompts.mask, begins, numbers, key)
+    given = (state, prompts.ids, prompts.mask, numbers, key)
     if stream:
         first = _begin(graph, options, prompts.new_slots, *given)
         return _stream(graph, options, state, numbers, first, max_new_tokens)
@@ -190,22 +183,22 @@ def _stream(
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
 def _whole(
-    graph: Any, options: Options, new_slots: int, state: Any, ids: Any, mask: Any, begins: Any,
-    numbers: Any, key: Any, most: Any,
+    graph: Any, options: Options, new_slots: int, state: Any, ids: Any, mask: Any, numbers: Any,
+    key: Any, most: Any,
 ) -> _State:  # fmt: skip
     """Generate from prompts in one program."""
 
     def goes_on(found: _State) -> Any:
         return (found.made < most) & ~found.is_done.all()
 
-    first = _begin(graph, options, new_slots, state, ids, mask, begins, numbers, key)
+    first = _begin(graph, options, new_slots, state, ids, mask, numbers, key)
     return jax.lax.while_loop(goes_on, partial(_advance, graph, options, state, numbers), first)
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
 def _begin(
-    graph: Any, options: Options, new_slots: int, state: Any, ids: Any, mask: Any, begins: Any,
-    numbers: Any, key: Any,
+    graph: Any, options: Options, new_slots: int, state: Any, ids: Any, mask: Any, numbers: Any,
+    key: Any,
 ) -> _State:  # fmt: skip
     """Read the prompts, and choose the first token."""
     lm = nnx.merge(graph, state)
@@ -214,9 +207,7 @@ def _begin(
     tokens = jnp.full((batch, length + new_slots), options.pad, jnp.int32).at[:, :length].set(ids)
     none = jnp.zeros((batch, new_slots), jnp.float32) if options.logprobs else None
     zeros, no = jnp.zeros(batch, jnp.int32), jnp.zeros(batch, bool)
-    start = _State(
-        begins, jnp.asarray(0, jnp.int32), zeros, no, zeros, tokens, none, out.cache, key
-    )
+    start = _State(jnp.asarray(0, jnp.int32), zeros, no, zeros, tokens, none, out.cache, key)
     return _chosen(options, numbers, start, out.logits[:, -1])
 
 
@@ -231,13 +222,10 @@ def _chosen(options: Options, numbers: Any, found: _State, logits: jax.Array) ->
     """Choose a token from logits, and keep it."""
     made, cache = found.made, found.cache
     logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
-    places = jnp.arange(cache.mask.shape[1])[None]
-    is_taken = places < cache.length
+    is_token = cache.mask & (jnp.arange(cache.mask.shape[1]) < cache.length)[None]
     if options.processor is not None:
-        logits = options.processor(found.tokens, cache.mask & is_taken, logits)
-    # As in transformers, the padding that was given is among what a penalty is for.
-    is_given = jnp.broadcast_to(is_taken & (places >= found.begins), found.tokens.shape)
-    logits = process(logits, found.tokens, is_given, top_k=options.top_k, **numbers)
+        logits = options.processor(found.tokens, is_token, logits)
+    logits = process(logits, found.tokens, is_token, top_k=options.top_k, **numbers)
     key = found.key
     if key is not None:
         key, own = jax.random.split(key)
@@ -256,6 +244,6 @@ def _chosen(options: Options, numbers: Any, found: _State, logits: jax.Array) ->
     ends = jnp.isin(token, jnp.asarray(options.eos, jnp.int32)) if options.eos else found.is_done
     lengths = found.lengths + (~found.is_done).astype(jnp.int32)
     return _State(
-        found.begins, made + 1, token, found.is_done | ends, lengths, tokens, logprobs,
+        made + 1, token, found.is_done | ends, lengths, tokens, logprobs,
         cache, key,
     )  # fmt: skip

@@ -76,18 +76,18 @@ def test_greedy_tokens_are_those_of_transformers(
 ) -> None:
     model, lm = pair(name)
     ids, mask = prompts(batch, length, padding)
-    options = {"max_new_tokens": 64, "repetition_penalty": 1.4}
+    options = {"max_new_tokens": 64, "repetition_penalty": 5.0}
     wanted = of_transformers(model, ids, mask, **options)
     got = jaxnn.generate(lm, *in_jax(ids, mask), eos_token_id=(), **options)
     np.testing.assert_array_equal(got.sequences, wanted)
     np.testing.assert_array_equal(got.lengths, [64] * batch)
-    assert len(set(wanted[0, length:].tolist())) > 20
+    assert len(set(wanted[0, length:].tolist())) > 8
 
 
 def test_texts_end_where_those_of_transformers_end() -> None:
     model, lm = pair("Llama")
     ids, mask = prompts(3, 5, 2)
-    given = {"max_new_tokens": 30, "repetition_penalty": 1.4}
+    given = {"max_new_tokens": 30, "repetition_penalty": 5.0}
     whole = of_transformers(model, ids, mask, **given)
     ends = [int(whole[0, 9]), int(whole[1, 15])]
     given |= {"eos_token_id": ends, "pad_token_id": 7}
