@@ -24,8 +24,14 @@ def window_maxima(x: Num[Array, "..."], windows: tuple[Window, ...]) -> Num[Arra
     """Return each window's maximum."""
     selected = lambda x: select_max(x, windows)[0]  # noqa: E731
     reduced = partial(maxima_by_reduction, windows=windows)
-    maxima: Array = by_platform(cpu=selected, default=selected, tpu=reduced)(x)
+    # Of many taps a GPU too reads the input once where it need not say which of them won.
+    default = selected if _are_few(windows) else reduced
+    maxima: Array = by_platform(cpu=selected, default=default, tpu=reduced)(x)
     return maxima
+
+
+def _are_few(windows: tuple[Window, ...]) -> bool:
+    return math.prod(window.kernel for window in windows) <= thresholds().pooling_taps
 
 
 @window_maxima.defjvp
@@ -62,8 +68,7 @@ def _pick(
     # The transpose of the gather is a scatter: the fastest on a CPU, but a loop on a TPU, and
     # atomic additions in any order on a GPU. There the transpose of slices serves, which fuses.
     by_gather = partial(pick_by_gather, n=len(windows))
-    are_few = math.prod(window.kernel for window in windows) <= thresholds().pooling_taps
-    pick = by_taps if are_few else by_gather
+    pick = by_taps if _are_few(windows) else by_gather
 
     def cpu(x_dot: Array, x: Array, indices: Array) -> Array:
         return by_gather(x_dot, indices)
