@@ -46,6 +46,8 @@ def main(arguments: list[str] | None = None) -> int:
     target.add_argument("--model", action="append", help="whole models, by a pattern")
     target.add_argument("--dtype", type=_dtypes, default=DTYPES, help="of float32,bfloat16")
     target.add_argument("--size", choices=("middle", "all"), default="all", help="middle, or up")
+    target.add_argument("--limit", type=float, default=900, help="seconds that one may compile")
+    target.add_argument("--anew", action="store_true", help="compile also what --out holds already")
     target.add_argument("--out", type=Path, default=Path("benchmark-results"))
     target.set_defaults(command=_compile_for)
     scale = commands.add_parser("scale", help="whole models over many chips, none of them there")
@@ -186,7 +188,7 @@ def _compile(_: argparse.Namespace) -> int:
 
 
 def _compile_for(options: argparse.Namespace) -> int:
-    from .targets import NotInstalled, Target, prepare
+    from .targets import NotInstalled, prepare
 
     try:
         prepare(options.target)
@@ -199,31 +201,37 @@ def _compile_for(options: argparse.Namespace) -> int:
     from rich.progress import Progress
 
     from . import compile_for
-    from .entries import ENTRIES, WHOLE_MODELS
+    from .compiler import LAYERS, Compiler
+    from .entries import WHOLE_MODELS
 
     entries = []
     if options.layer or not options.model:
-        layers = [e for e in ENTRIES if not e.imported]
-        entries += compile_for.chosen(layers, options.layer)
+        entries += compile_for.chosen(LAYERS, options.layer)
     if options.model or not options.layer:
         entries += compile_for.chosen(WHOLE_MODELS, options.model)
     console = Console(stderr=True)
-    rows: list[dict[str, Any]] = []
-    target = Target(options.target)
     facts = {
         "command": options.line, "targets": [options.target],
         "versions": {"jax": jax.__version__, "flax": flax_version},
     }  # fmt: skip
-    with Progress(console=console) as progress:
-        bar = progress.add_task(options.target, total=len(entries))
-        for entry in entries:
+    rows = compile_for.read(options.out, options.target, facts["versions"])
+    jobs = [
+        (entry, size, dtype)
+        for entry in entries
+        for size in compile_for.sizes(entry, options.size == "all")
+        for dtype in options.dtype
+    ]
+    with Progress(console=console) as progress, Compiler(options.target, options.limit) as compiler:
+        bar = progress.add_task(options.target, total=len(jobs))
+        for entry, size, dtype in jobs:
             progress.update(bar, description=entry.name)
-            for size in compile_for.sizes(entry, options.size == "all"):
-                for dtype in options.dtype:
-                    rows += compile_for.measure(entry, size, dtype, target)
-            # A run of an hour that is stopped leaves what it has found.
+            others = [row for row in rows if not compile_for.is_of(row, entry, size, dtype)]
+            if options.anew or len(others) == len(rows):
+                rows = [*others, *compiler.measure(entry, size, dtype)]
+            # A run of an hour that is stopped leaves what it has found, and goes on there.
             compile_for.write(options.out, rows, facts)
             progress.advance(bar)
+    rows = [row for row in rows if any(compile_for.is_of(row, *job) for job in jobs)]
     if not rows:
         console.print(f"no entry is named like {options.layer or options.model}")
         return 2

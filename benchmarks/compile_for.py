@@ -9,158 +9,33 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
-from functools import partial
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import geometric_mean
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-from flax import nnx
 from rich.console import Console
 from rich.table import Table
 
-from . import libraries
-from .entries import Entry, Whole
-from .libraries import Program, Unavailable
-from .programs import cost
-from .targets import Target
+from .compiler import ACCURATE, DTYPES, LAYERS, PHASES, Row
+from .entries import WHOLE_MODELS, Entry
 
-PHASES = ("forward", "backward")
-DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 MEASURES = {"tpu": ("cycles", "bytes"), "gpu": ("kernels", "bytes")}
-ACCURATE = "flax, two passes"
-"""flax.nnx with the variance that is accurate where the mean is large."""
-
-Row = dict[str, Any]
-
-
-def programs(entry: Entry, size: int, dtype: str) -> list[Program]:
-    """The entry in jaxnn, and in what it is compared with."""
-    own = _own(entry, size, dtype)
-    made = [own]
-    makers: list[Callable[[], Program]] = [
-        partial(_flax, entry), partial(_flax, entry, is_accurate=True),
-        partial(libraries.equinox_program, entry), partial(libraries.plain_program, entry, own),
-    ]  # fmt: skip
-    for make in makers:
-        try:
-            made.append(make())
-        except Unavailable:
-            continue
-    return made
-
-
-def _own(entry: Entry, size: int, dtype: str) -> Program:
-    if not entry.imported:
-        return libraries.of_layer("jaxnn", entry, libraries.own_layer(entry))
-    import torch
-
-    import jaxnn
-
-    # An import has the dtypes of its example.
-    layer = libraries.seen(entry.make(torch.nn))
-    layer.layer.to(getattr(torch, dtype))
-    rng = np.random.default_rng(0)
-    drawn = [torch.from_numpy(item.draw(rng)) for item in entry.sizes[size]]
-    inputs = [x.to(getattr(torch, dtype)) if x.is_floating_point() else x for x in drawn]
-    net = jaxnn.from_torch(layer.layer, tuple(inputs), check=False)
-    return libraries.of_layer("jaxnn", entry, libraries.Called(net, layer.call))
-
-
-def _flax(entry: Entry, is_accurate: bool = False) -> Program:
-    module = libraries.flax_layer(entry)
-    name = "flax"
-    if is_accurate:
-        norms = [
-            m for _, m in nnx.iter_modules(module) if hasattr(m, "use_fast_variance")
-        ] if isinstance(module, nnx.Module) else []  # fmt: skip
-        if not norms:
-            raise Unavailable("nothing to choose")
-        for norm in norms:
-            norm.use_fast_variance = False
-        name = ACCURATE
-    return libraries.of_layer(name, entry, libraries.seen(module), channels_last=True)
-
-
-def measure(entry: Entry, size: int, dtype: str, target: Target) -> list[Row]:
-    """One entry of one size in one dtype: forward, and with backward."""
-    made = programs(entry, size, dtype)
-    jobs = {}
-    for phase in PHASES if entry.has_backward else PHASES[:1]:
-        for program in made:
-            jobs[phase, program.name] = _lowered(program, entry, size, dtype, phase, target)
-    with ThreadPoolExecutor(2) as pool:
-        found = dict(zip(jobs, pool.map(partial(_compiled, target), jobs.values()), strict=True))
-    rows = []
-    for phase in dict.fromkeys(phase for phase, _ in jobs):
-        sides = {name: facts for (p, name), facts in found.items() if p == phase}
-        rows.append({
-            "name": entry.name, "family": entry.family, "size": size, "dtype": dtype,
-            "phase": phase, "target": target.name, "sides": sides,
-            "shape": " ".join("x".join(map(str, i.shape)) for i in entry.sizes[size]),
-        })  # fmt: skip
-    return rows
-
-
-def _lowered(
-    program: Program, entry: Entry, size: int, dtype: str, phase: str, target: Target
-) -> Any:
-    drawn = [program.given(_abstract(item)) for item in entry.sizes[size]]
-    parameters, rest, inputs = _cast((program.parameters, program.rest, drawn), DTYPES[dtype])
-    arguments = target.abstract((parameters, rest, *inputs))
-    if phase == "forward":
-        return jax.jit(program.forward).lower(*arguments)
-    output = jax.eval_shape(program.run, *arguments)[0]
-    step = libraries.training_step(program, entry, inputs)
-    donated = (0, 1) if entry.imported else ()
-    cotangent = target.abstract(output)
-    return jax.jit(step, donate_argnums=donated).lower(
-        *arguments[:2], cotangent, *arguments[2:]
-    )  # fmt: skip
-
-
-def _abstract(item: Any) -> Any:
-    """Zeros of the input's shape that take no memory."""
-    dtype = np.int32 if isinstance(item, Whole) else np.float32
-    return np.broadcast_to(np.zeros((), dtype), item.shape)
-
-
-def _cast(tree: Any, dtype: Any) -> Any:
-    def cast(leaf: Any) -> Any:
-        is_float = jnp.issubdtype(leaf.dtype, jnp.floating)
-        return jax.ShapeDtypeStruct(leaf.shape, dtype if is_float else leaf.dtype)
-
-    return jax.tree.map(cast, tree)
-
-
-def _compiled(target: Target, lowered: Any) -> dict[str, float]:
-    compiled = lowered.compile()
-    memory = compiled.memory_analysis()
-    price = target.bytes_per_cycle if target.kind == "tpu" else math.inf
-    facts = asdict(cost(compiled.as_text(), price))
-    facts["temporaries"] = memory.temp_size_in_bytes
-    # What has to be moved: each argument and result once.
-    facts["least_bytes"] = memory.argument_size_in_bytes + memory.output_size_in_bytes
-    if target.kind == "tpu":
-        flops = (compiled.cost_analysis() or {}).get("flops", 0.0)
-        facts["bound"] = max(facts["least_bytes"] / price, flops / target.flops_per_cycle)
-    return facts
 
 
 def peers(row: Row) -> list[str]:
     """What a row's ratios are to: flax.nnx and equinox, else the plain formulation."""
-    others = [name for name in row["sides"] if name != "jaxnn"]
+    others = [name for name in (*row["sides"], *row["stopped"]) if name != "jaxnn"]
     libraries_ = [name for name in others if name != "plain"]
     return libraries_ or others
 
 
 def ratio(row: Row, peer: str, measure: str) -> float:
-    """jaxnn's over the peer's: infinite where the peer needs none."""
+    """jaxnn's over the peer's: infinite where the peer needs none, or jaxnn was stopped."""
+    if "jaxnn" in row["stopped"]:
+        return math.inf
+    if peer in row["stopped"]:
+        return 0.0
     ours, theirs = (row["sides"][name][measure] for name in ("jaxnn", peer))
     if theirs:
         return float(ours / theirs)
@@ -179,28 +54,37 @@ def over(row: Row, bar: float = 1.05) -> bool:
 
 def _cells(row: Row) -> Iterator[str]:
     kind = row["target"].partition(":")[0]
-    own = row["sides"]["jaxnn"]
     yield row["name"]
     yield row["shape"]
     yield row["dtype"]
     yield "forward" if row["phase"] == "forward" else "with backward"
-    yield f"{own['cycles']:,.0f}" if kind == "tpu" else f"{own['kernels']:.0f}"
-    if kind == "tpu":
-        yield f"{own['guessed'] / own['cycles']:.0%}" if own["cycles"] else ""
-        yield f"{own['bound'] / own['cycles']:.0%}" if own["cycles"] else ""
-    yield f"{own['bytes'] / 1e6:,.1f}"
-    yield f"{own['bytes'] / own['least_bytes']:.2f}" if own["least_bytes"] else ""
-    yield f"{own['temporaries'] / 1e6:,.1f}"
+    if own := row["sides"].get("jaxnn"):
+        yield f"{own['cycles']:,.0f}" if kind == "tpu" else f"{own['kernels']:.0f}"
+        if kind == "tpu":
+            yield f"{own['guessed'] / own['cycles']:.0%}" if own["cycles"] else ""
+            yield f"{own['bound'] / own['cycles']:.0%}" if own["cycles"] else ""
+        yield f"{own['bytes'] / 1e6:,.1f}"
+        yield f"{own['bytes'] / own['least_bytes']:.2f}" if own["least_bytes"] else ""
+        yield f"{own['temporaries'] / 1e6:,.1f}"
+    else:
+        yield from [""] * (6 if kind == "tpu" else 4)
     joined = "; ".join(_ratios(row))
     yield f"{joined} ✗" if over(row) else joined
 
 
 def _ratios(row: Row) -> list[str]:
+    if "jaxnn" in row["stopped"]:
+        return [_stopped(row, "jaxnn")]
     kind = row["target"].partition(":")[0]
     return [
+        _stopped(row, peer) if peer in row["stopped"] else
         f"{peer} {' / '.join(f'{ratio(row, peer, name):.2f}' for name in MEASURES[kind])}"
         for peer in peers(row)
-    ]
+    ]  # fmt: skip
+
+
+def _stopped(row: Row, side: str) -> str:
+    return f"{side} not compiled in {row['stopped'][side]:g} s"
 
 
 def _headings(kind: str) -> list[str]:
@@ -220,7 +104,7 @@ def print_table(rows: Sequence[Row], console: Console) -> None:
         name, shape, dtype, phase, count, *others = _cells(row)
         counts = [count, others[0]] if kind == "tpu" else [count]
         told, colour = "\n".join(_ratios(row)), "red" if over(row) else "default"
-        megabytes = f"{row['sides']['jaxnn']['bytes'] / 1e6:,.1f}"
+        megabytes = others[2 if kind == "tpu" else 0]
         shapes = "\n".join(shape.split())
         table.add_row(
             f"{name}\n{shapes} {dtype}", phase.replace("with ", "with\n"), *counts, megabytes,
@@ -279,11 +163,33 @@ def page(rows: Sequence[Row], facts: dict[str, Any]) -> str:
 
 
 def write(folder: Path, rows: Sequence[Row], facts: dict[str, Any]) -> None:
+    """Write the page and the JSON file, in the order of the entries."""
     folder.mkdir(parents=True, exist_ok=True)
+    rows = sorted(rows, key=_place)
     kind = rows[0]["target"].partition(":")[0]
     text = json.dumps({"facts": facts, "rows": list(rows)}, indent=1)
     (folder / f"compiled-{kind}.json").write_text(text + "\n")
     (folder / f"RESULTS-{kind}.md").write_text(page(rows, facts))
+
+
+def read(folder: Path, target: str, versions: dict[str, str]) -> list[Row]:
+    """The rows that a former run of these versions has left."""
+    path = folder / f"compiled-{target.partition(':')[0]}.json"
+    told = json.loads(path.read_text()) if path.exists() else {}
+    if told.get("facts", {}).get("versions") != versions:
+        return []
+    return [row for row in told["rows"] if row["target"] == target]
+
+
+def is_of(row: Row, entry: Entry, size: int, dtype: str) -> bool:
+    """Whether the row is of an entry in this size and dtype, forward or with backward."""
+    return (row["name"], row["size"], row["dtype"]) == (entry.name, size, dtype)
+
+
+def _place(row: Row) -> tuple[int, int, int, int]:
+    names = [entry.name for entry in (*LAYERS, *WHOLE_MODELS)]
+    dtype, phase = [*DTYPES].index(row["dtype"]), PHASES.index(row["phase"])
+    return names.index(row["name"]), row["size"], dtype, phase
 
 
 def compare(before: Sequence[Row], after: Sequence[Row], console: Console) -> None:
@@ -295,7 +201,7 @@ def compare(before: Sequence[Row], after: Sequence[Row], console: Console) -> No
     old, new = ({key(row): row for row in rows} for rows in (before, after))
     table = Table("target", "entry", "shape", "dtype", "phase", "measure", "before", "after")
     for each, row in new.items():
-        if each not in old:
+        if each not in old or "jaxnn" in {**row["stopped"], **old[each]["stopped"]}:
             continue
         for name in MEASURES[row["target"].partition(":")[0]]:
             was, now = (rows[each]["sides"]["jaxnn"][name] for rows in (old, new))

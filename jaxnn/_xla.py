@@ -10,8 +10,11 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax import lax
 from jax.experimental.xla_metadata import set_xla_metadata
+
+from ._dtypes import accumulation_dtype
 
 
 def by_platform(
@@ -31,6 +34,32 @@ def by_platform(
     """
     own = {} if tpu is None else {"tpu": tpu}
     return partial(lax.platform_dependent, cpu=cpu, default=default, **own)
+
+
+def widened(x: jax.Array) -> jax.Array:
+    """Return `x` in the dtype that sums over it are taken in, for a maximum and what is below it.
+
+    A TPU's compiler takes the maximum of the narrow numbers instead, and then reads the input
+    twice. A rounding to the precision that they have, which changes none, keeps it from that.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> widened(jnp.ones(1, jnp.bfloat16))
+        Array([1.], dtype=float32)
+    """
+    narrow, wide = x.dtype, accumulation_dtype(x.dtype)
+    if narrow == wide:
+        return x
+    precision = jnp.finfo(narrow).nexp, jnp.finfo(narrow).nmant
+
+    def plain(x: jax.Array) -> jax.Array:
+        return x.astype(wide)
+
+    def tpu(x: jax.Array) -> jax.Array:
+        return lax.reduce_precision(x.astype(wide), *precision)
+
+    output: jax.Array = by_platform(cpu=plain, default=plain, tpu=tpu)(x)
+    return output
 
 
 def out_of_line(

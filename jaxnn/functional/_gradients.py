@@ -75,14 +75,16 @@ def _with_derivative_of_jvp(
 
 
 def with_transpose_of(
-    value: Callable[[jax.Array], jax.Array],
-    transpose: Callable[[jax.Array], jax.Array],
+    value: Callable[..., jax.Array],
+    transpose: Callable[..., jax.Array],
     x: Float[Array, "..."],
+    *constants: jax.Array,
 ) -> Float[Array, "..."]:
-    """Return `value(x)`, a linear map, whose transpose is `transpose`.
+    """Return `value(x, *constants)`, linear in `x`, whose transpose is `transpose`.
 
     For a map whose transpose is slow as JAX writes it, such as a scatter for a gather. Both modes
-    of differentiation take it, as often as one likes.
+    of differentiation take it, as often as one likes. The constants have no derivative, and the
+    transpose gets them too.
 
     Example:
         >>> import jax
@@ -94,7 +96,8 @@ def with_transpose_of(
         >>> pullback(jnp.arange(4.0))[0]
         Array([2., 4.], dtype=float32)
     """
-    output: jax.Array = _linear.bind(x, value=value, transpose=transpose)
+    fixed = map(lax.stop_gradient, constants)
+    output: jax.Array = _linear.bind(x, *fixed, value=value, transpose=transpose)
     return output
 
 
@@ -104,33 +107,52 @@ _linear = Primitive("linear")
 
 
 @_linear.def_impl
-def _linear_value(x: jax.Array, *, value: Any, transpose: Any) -> jax.Array:
+def _linear_value(*arrays: jax.Array, value: Any, transpose: Any) -> jax.Array:
     del transpose
-    output: jax.Array = jax.jit(value)(x)
+    output: jax.Array = jax.jit(value)(*arrays)
     return output
 
 
 @_linear.def_abstract_eval
-def _linear_shape(x: Any, *, value: Any, transpose: Any) -> Any:
+def _linear_shape(x: Any, *constants: Any, value: Any, transpose: Any) -> Any:
     del transpose
-    output = jax.eval_shape(value, jax.ShapeDtypeStruct(x.shape, x.dtype))
+    shapes = (jax.ShapeDtypeStruct(each.shape, each.dtype) for each in (x, *constants))
+    output = jax.eval_shape(value, *shapes)
     return x.update(shape=output.shape, dtype=output.dtype)
 
 
-def _linear_transpose(cotangent: Any, x: Any, *, value: Any, transpose: Any) -> list[jax.Array]:
-    del x
-    return [_linear.bind(cotangent, value=transpose, transpose=value)]
+def _linear_jvp(primals: Any, tangents: Any, **maps: Any) -> tuple[jax.Array, Any]:
+    output = _linear.bind(*primals, **maps)
+    if isinstance(tangents[0], ad.Zero):
+        return output, ad.Zero(jax.typeof(output).to_tangent_aval())
+    return output, _linear.bind(tangents[0], *primals[1:], **maps)
+
+
+def _linear_transpose(
+    cotangent: Any, _: Any, *constants: Any, value: Any, transpose: Any
+) -> list[Any]:
+    back = _linear.bind(cotangent, *constants, value=transpose, transpose=value)
+    return [back, *[None] * len(constants)]
 
 
 def _linear_mapped(arrays: Any, dims: Any, *, value: Any, transpose: Any) -> tuple[jax.Array, int]:
-    x = jnp.moveaxis(arrays[0], dims[0], 0)
-    return _linear.bind(x, value=jax.vmap(value), transpose=jax.vmap(transpose)), 0
+    size = next(a.shape[d] for a, d in zip(arrays, dims, strict=True) if d is not None)
+    x, *constants = (
+        a if d is None else jnp.moveaxis(a, d, 0) for a, d in zip(arrays, dims, strict=True)
+    )
+    if dims[0] is None:
+        x = jnp.broadcast_to(x, (size, *x.shape))
+    over = (0, *(None if d is None else 0 for d in dims[1:]))
+    mapped = {"value": jax.vmap(value, over), "transpose": jax.vmap(transpose, over)}
+    return _linear.bind(x, *constants, **mapped), 0
 
 
 ad.deflinear2(_linear, _linear_transpose)
+ad.primitive_jvps[_linear] = _linear_jvp
 batching.primitive_batchers[_linear] = _linear_mapped
 mlir.register_lowering(
-    _linear, mlir.lower_fun(lambda x, *, value, transpose: value(x), multiple_results=False)
+    _linear,
+    mlir.lower_fun(lambda *arrays, value, transpose: value(*arrays), multiple_results=False),
 )
 
 

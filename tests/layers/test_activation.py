@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from against_torch import assert_same_function, draw
+from platforms import formulated_for
 
 import jaxnn
 import jaxnn.functional as F
@@ -79,6 +80,21 @@ def test_softmax_in_another_dtype(function: Callable[..., Any]) -> None:
     np.testing.assert_allclose(output, wanted, rtol=1e-6)
     with pytest.warns(UserWarning, match="dim"):
         function(output)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("function", [F.softmax, F.log_softmax])
+def test_softmax_is_to_the_bit_the_same_on_a_tpu(function: Callable[..., Any], dtype: str) -> None:
+    numbers = jnp.finfo(dtype)
+    x = np.random.default_rng(0).standard_normal((8, 16)) * 9
+    x[1, 0], x[2, 0], x[3] = np.nan, np.inf, -np.inf
+    x[4] = numbers.smallest_subnormal
+    x[5] = np.linspace(float(numbers.min), float(numbers.max), 16)
+    given = jnp.asarray(x).astype(dtype)
+    want = function(given, 1)
+    with formulated_for("tpu"):
+        got = function(given, 1)
+    np.testing.assert_array_equal(got.astype(jnp.float32), want.astype(jnp.float32))
 
 
 def test_random_slopes() -> None:

@@ -13,6 +13,7 @@ import torch
 from against_torch import assert_close, assert_same_function, draw
 from flax import nnx
 from jax import export
+from platforms import formulated_for
 
 import jaxnn
 import jaxnn.functional as F
@@ -243,3 +244,18 @@ def test_refusals() -> None:
     ]:
         with pytest.raises(error, match=words):
             make()
+
+
+@pytest.mark.parametrize("options", [{"kernel_size": 3, "padding": 1}, {"kernel_size": (2, 1)}])
+def test_unfold_as_a_tpu_gets_it(options: dict[str, Any]) -> None:
+    x = np.random.default_rng(0).standard_normal((2, 3, 5, 6)).astype(np.float32)
+    x[0, 0, 0, 0] = np.nan
+    tx = torch.tensor(x, requires_grad=True)
+    want = torch.nn.functional.unfold(tx, **options)
+    with formulated_for("tpu"):
+        got, pullback = jax.vjp(lambda x: F.unfold(x, **options), jnp.asarray(x))
+        np.testing.assert_array_equal(got, want.detach())
+        # Whole numbers, so that sums in any order are exact.
+        cotangent = np.random.default_rng(1).integers(-9, 10, got.shape).astype(np.float32)
+        want.backward(torch.tensor(cotangent))
+        np.testing.assert_array_equal(pullback(jnp.asarray(cotangent))[0], tx.grad)

@@ -15,6 +15,7 @@ from jax import export
 from jax.sharding import PartitionSpec
 
 import jaxnn
+from jaxnn.functional._gradients import with_transpose_of
 
 x = jnp.asarray(np.random.default_rng(0).standard_normal((4, 3, 5, 5)), jnp.float32)
 
@@ -282,3 +283,22 @@ def test_strict_promotion(reference: Any) -> None:
     with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
         assert_same(make_net()(x), reference[0])
         nnx.grad(loss)(make_net())
+
+
+def test_a_linear_map_with_a_transpose_of_its_own() -> None:
+    # A transpose that is none tells which of the two is taken.
+    def scaled(x: Any, w: Any) -> Any:
+        return with_transpose_of(lambda x, w: x * w, lambda c, w: 10 * c * w, x, w)
+
+    x, weights = jnp.array([1.0, 2.0]), jnp.array([[3.0, 4.0], [5.0, 6.0]])
+    back = lambda x, w: jax.vjp(scaled, x, w)[1](jnp.ones(2))  # noqa: E731
+    np.testing.assert_array_equal(back(x, weights[0])[0], [30, 40])
+    np.testing.assert_array_equal(back(x, weights[0])[1], [0, 0])
+    _, tangent = jax.jvp(scaled, (x, weights[0]), (jnp.ones(2), jnp.ones(2)))
+    np.testing.assert_array_equal(tangent, [3, 4])
+    np.testing.assert_array_equal(jax.vmap(back, (None, 0))(x, weights)[0], 10 * weights)
+    mapped = lambda x: jax.vmap(scaled, (None, 1), 1)(x, weights)  # noqa: E731
+    np.testing.assert_array_equal(mapped(x), x[:, None] * weights)
+    np.testing.assert_array_equal(jax.grad(lambda x: mapped(x).sum())(x), [70, 110])
+    twice = jax.vjp(lambda c: jax.vjp(scaled, x, weights[0])[1](c)[0], jnp.ones(2))[1]
+    np.testing.assert_array_equal(twice(jnp.ones(2))[0], [3, 4])

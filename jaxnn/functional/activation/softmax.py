@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Num
 from ..._checks import check_array, check_dim, check_floating
 from ..._dtypes import accumulation_dtype
 from ..._types import Scalar
+from ..._xla import widened
 from .._gradients import straight_through
 from ._elementwise import check_number
 
@@ -71,7 +72,7 @@ def _along(
 
 @partial(jax.custom_jvp, nondiff_argnums=(1,))
 def _normalised_exponentials(input: jax.Array, axis: int) -> jax.Array:
-    wide = input.astype(accumulation_dtype(input.dtype))
+    wide = widened(input)
     exponentials = jnp.exp(wide - wide.max(axis, keepdims=True, initial=-jnp.inf))
     return (exponentials / exponentials.sum(axis, keepdims=True)).astype(input.dtype)
 
@@ -127,7 +128,7 @@ def log_softmax(
 
 @partial(jax.custom_jvp, nondiff_argnums=(1,))
 def _log_of_softmax(input: jax.Array, axis: int) -> jax.Array:
-    wide = input.astype(accumulation_dtype(input.dtype))
+    wide = widened(input)
     shifted = wide - wide.max(axis, keepdims=True, initial=-jnp.inf)
     logarithm = jnp.log(jnp.exp(shifted).sum(axis, keepdims=True))
     return (shifted - logarithm).astype(input.dtype)

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from ..._xla import by_platform
 from .definition import (
     Statistics,
     along,
@@ -47,8 +48,17 @@ def _normalize_by_own(
     dim: int,
     names: tuple[str, ...],
 ) -> tuple[jax.Array, Statistics]:
-    statistics = kept_statistics_of(input, dim, eps.dtype, names)
+    statistics = statistics_of(input, dim, eps.dtype, names)
+    if dim == 0:
+        # Each row with its statistics is one kernel on a GPU, if nothing stands between them.
+        statistics = by_platform(cpu=lax.optimization_barrier, default=_as_they_are)(statistics)
+    else:
+        statistics = lax.optimization_barrier(statistics)
     return normalize(input, weight, bias, eps, dim, statistics), statistics
+
+
+def _as_they_are(statistics: Statistics) -> Statistics:
+    return statistics
 
 
 def kept_statistics_of(

@@ -15,6 +15,7 @@ from jaxtyping import Array, Shaped
 
 from ..._checks import check_array, ntuple
 from ..._types import IntOrInts
+from ..._xla import by_platform
 from ..convolution.definition import Geometry, output_sizes, window_taps
 
 
@@ -177,9 +178,20 @@ def _check_blocks(
 # Slices and their transposes, not the general gather and scatter: XLA fuses them.
 @partial(jax.jit, static_argnames=("kernel", "geometry"), inline=True)
 def _unfold(input: jax.Array, kernel: tuple[int, int], geometry: Geometry) -> jax.Array:
-    blocks = jnp.stack(window_taps(input, kernel, geometry), axis=2)
-    count = math.prod(blocks.shape[3:])
-    return blocks.reshape(input.shape[0], input.shape[1] * math.prod(kernel), count)
+    taps = window_taps(input, kernel, geometry)
+    batch, channels, *counts = taps[0].shape
+
+    shape = batch, channels * len(taps), math.prod(counts)
+
+    def at_once(*taps: jax.Array) -> jax.Array:
+        return jnp.stack(taps, axis=2).reshape(shape)
+
+    def tpu(*taps: jax.Array) -> jax.Array:
+        # To flatten all of them at once would cost as much again.
+        return at_once(*(tap.reshape(batch, channels, shape[-1]) for tap in taps))
+
+    unfolded: jax.Array = by_platform(cpu=at_once, default=at_once, tpu=tpu)(*taps)
+    return unfolded
 
 
 @partial(jax.jit, static_argnames=("sizes", "kernel", "geometry"), inline=True)

@@ -13,9 +13,10 @@ from jaxtyping import Array, Int, Num
 from ...._dtypes import index_dtype
 from ...._thresholds import thresholds
 from ...._xla import by_platform, is_sharded
+from ..._gradients import with_transpose_of
 from .._windows import Window, pad_to_windows, taps_of, window_counts
 from .definition import positions_of, select_max
-from .tpu import maxima_by_reduction
+from .tpu import is_selectable, maxima_by_reduction, scatter_to_maxima
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(1,))
@@ -23,8 +24,14 @@ def window_maxima(x: Num[Array, "..."], windows: tuple[Window, ...]) -> Num[Arra
     """Return each window's maximum."""
     selected = lambda x: select_max(x, windows)[0]  # noqa: E731
     reduced = partial(maxima_by_reduction, windows=windows)
-    maxima: Array = by_platform(cpu=selected, default=selected, tpu=reduced)(x)
+    # Of many taps a GPU too reads the input once where it need not say which of them won.
+    default = selected if _are_few(windows) else reduced
+    maxima: Array = by_platform(cpu=selected, default=default, tpu=reduced)(x)
     return maxima
+
+
+def _are_few(windows: tuple[Window, ...]) -> bool:
+    return math.prod(window.kernel for window in windows) <= thresholds().pooling_taps
 
 
 @window_maxima.defjvp
@@ -32,10 +39,10 @@ def _window_maxima_jvp(
     windows: tuple[Window, ...], primals: tuple[Array], tangents: tuple[Array]
 ) -> tuple[Array, Array]:
     # The tangent of a maximum is the winner's tangent; the transpose adds the cotangent there. So
-    # all that the derivative keeps of `x` is where the winners are.
+    # all that the derivative keeps of `x` is where the winners are; on a TPU it keeps `x`.
     (x,), (x_dot,) = primals, tangents
-    maxima, indices = select_max(x, windows)
-    return maxima, _pick(x_dot, indices, windows)
+    _, indices = select_max(lax.stop_gradient(x), windows)
+    return window_maxima(x, windows), _pick(x_dot, x, indices, windows)
 
 
 @partial(jax.jit, static_argnums=1)
@@ -48,19 +55,38 @@ def max_with_indices(
 
 
 def _pick(
-    x: Num[Array, "..."], indices: Int[Array, "..."], windows: tuple[Window, ...]
+    x_dot: Num[Array, "..."],
+    x: Num[Array, "..."],
+    indices: Int[Array, "..."],
+    windows: tuple[Window, ...],
 ) -> Num[Array, "..."]:
-    """Return what `x` holds at the windows' `indices`: linear in `x`, and zero outside it."""
-    by_gather = partial(pick_by_gather, n=len(windows))
+    """Return what `x_dot` holds at the windows' `indices`: linear in it, and zero outside it."""
+    by_taps = partial(pick_by_taps, windows=windows)
     if is_sharded(x):
         # On an Explicit mesh the gather's reshape would join a sharded dimension with others.
-        return pick_by_taps(x, indices, windows)
-    if math.prod(window.kernel for window in windows) > thresholds().pooling_taps:
-        return by_gather(x, indices)
+        return by_taps(x_dot, indices)
     # The transpose of the gather is a scatter: the fastest on a CPU, but a loop on a TPU, and
     # atomic additions in any order on a GPU. There the transpose of slices serves, which fuses.
-    by_taps = partial(pick_by_taps, windows=windows)
-    picked: Array = by_platform(cpu=by_gather, default=by_taps)(x, indices)
+    by_gather = partial(pick_by_gather, n=len(windows))
+    pick = by_taps if _are_few(windows) else by_gather
+
+    def cpu(x_dot: Array, x: Array, indices: Array) -> Array:
+        return by_gather(x_dot, indices)
+
+    def default(x_dot: Array, x: Array, indices: Array) -> Array:
+        return pick(x_dot, indices)
+
+    def tpu(x_dot: Array, x: Array, indices: Array) -> Array:
+        def value(x_dot: Array, x: Array, indices: Array) -> Array:
+            return pick(x_dot, indices)
+
+        def transpose(cotangent: Array, x: Array, indices: Array) -> Array:
+            return scatter_to_maxima(cotangent, x, windows)
+
+        return with_transpose_of(value, transpose, x_dot, x, indices)
+
+    own = tpu if is_selectable(x, windows) else None
+    picked: Array = by_platform(cpu=cpu, default=default, tpu=own)(x_dot, x, indices)
     return picked
 
 
