@@ -76,12 +76,10 @@ def calls_of(layout: Layout) -> Iterator[dict[str, Any]]:
     yield {"input_ids": ids(2, 5), "attention_mask": _left_padded(2, 5)}
     yield {"input_ids": ids(2, 5)}
     for length in (5, 1):
-        kept = _example_of_cache(layout)
         yield {
-            "input_ids": ids(2, length),
-            "attention_mask": _left_padded(2, length),
-            "cache": kept,
-        }
+            "input_ids": ids(2, length), "attention_mask": _left_padded(2, length),
+            "cache": _example_of_cache(layout), "logits_to_keep": torch.arange(length)[-3:],
+        }  # fmt: skip
 
 
 def takes_labels(model: Any) -> bool:
@@ -103,7 +101,8 @@ def takes_labels(model: Any) -> bool:
 def free_sizes(layout: Layout) -> dict[str, dict[int, str]]:
     """Return the sizes of these calls that may differ, by name."""
     ids, kept = {0: "batch", 1: "length"}, {0: "batch", 2: "slots"}
-    found = {"input_ids": ids, "attention_mask": ids, "cache['mask']": {0: "batch", 1: "slots"}}
+    found = {"input_ids": ids, "attention_mask": ids, "logits_to_keep": {0: "kept"}}
+    found["cache['mask']"] = {0: "batch", 1: "slots"}
     for name in ("keys", "values"):
         for layer in range(len(layout.keys)):
             found[f"cache[{name!r}][{layer}]"] = kept
@@ -173,6 +172,7 @@ def _forward_of(original: Any) -> type[Any]:
             attention_mask: torch.Tensor | None = None,
             cache: Any = None,
             position_ids: torch.Tensor | None = None,
+            logits_to_keep: torch.Tensor | None = None,
         ) -> DecoderOutput:
             given: dict[str, Any] = {"input_ids": input_ids, "return_dict": True}
             if cache is None:
@@ -195,10 +195,14 @@ def _forward_of(original: Any) -> type[Any]:
                 _slots(*pair, cache.length) for pair in zip(cache.keys, cache.values, strict=True)
             ]
             given |= {"attention_mask": mask, "use_cache": True, of_cache: _cache_of(layers)}
-            found = super().forward(**given)
+            if "logits_to_keep" in named:
+                given["logits_to_keep"] = logits_to_keep
+            logits = super().forward(**given).logits
+            if "logits_to_keep" not in named:
+                logits = logits[:, logits_to_keep]
             length = cache.length + input_ids.shape[1]
             # What does not fit is no number, since a program can't refuse it.
-            logits = torch.where(length <= slots, found.logits, torch.nan)
+            logits = torch.where(length <= slots, logits, torch.nan)
             kept = Cache(
                 tuple(x.keys for x in layers), tuple(x.values for x in layers), mask, length
             )

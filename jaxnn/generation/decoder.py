@@ -62,6 +62,7 @@ class Decoder(Imported):
         cache: Cache | None = None,
         labels: Int[Array, "batch length"] | None = None,
         position_ids: Any = None,
+        logits_to_keep: int | Int[Array, "kept"] = 0,
         *,
         rngs: RandomSource | None = None,
     ) -> DecoderOutput:
@@ -75,6 +76,8 @@ class Decoder(Imported):
             labels: the tokens themselves, -100 where one does not count: `loss` is the mean cross
                 entropy of each token and the logits before it, in float32, as in transformers.
             position_ids: the tokens' positions; by default they are counted, padding left out.
+            logits_to_keep: of how many of the last positions logits are wanted, all if 0; or of
+                which positions, `(kept,)`. With a cache no others are computed.
             rngs: where what draws takes its keys from.
         """
         if labels is not None and not self.takes_labels:
@@ -82,18 +85,24 @@ class Decoder(Imported):
                 f"{self._source} has a loss of its own, which labels= can't give: compute it from "
                 "the logits"
             )
+        positions = jnp.arange(input_ids.shape[1])
+        is_count = isinstance(logits_to_keep, int)
+        kept = positions[-logits_to_keep:] if is_count else jnp.asarray(logits_to_keep)
         # With a cache the mask tells which slots hold tokens.
         if cache is not None and attention_mask is None:
             attention_mask = jnp.ones(input_ids.shape, bool)
         if attention_mask is not None:
             attention_mask = jnp.asarray(attention_mask).astype(bool)
         given = {"attention_mask": attention_mask, "cache": cache, "position_ids": position_ids}
+        given["logits_to_keep"] = None if cache is None else kept
         found: Any = super().__call__(
             input_ids, rngs=rngs, **{name: x for name, x in given.items() if x is not None}
         )
-        kept = None if found.cache is None else Cache(*found.cache)
         loss = None if labels is None else next_token_loss(found.logits, labels)
-        return DecoderOutput(found.logits, kept, loss)
+        if cache is None:
+            logits = found.logits if is_count and not logits_to_keep else found.logits[:, kept]
+            return DecoderOutput(logits, None, loss)
+        return DecoderOutput(found.logits, Cache(*found.cache), loss)
 
 
 def next_token_loss(logits: jax.Array, labels: jax.Array) -> jax.Array:

@@ -203,7 +203,7 @@ def _begin(
     """Read the prompts, and choose the first token."""
     lm = nnx.merge(graph, state)
     batch, length = ids.shape
-    out = lm(ids, mask, lm.init_cache(batch, length + new_slots))
+    out = lm(ids, mask, lm.init_cache(batch, length + new_slots), logits_to_keep=1)
     tokens = jnp.full((batch, length + new_slots), options.pad, jnp.int32).at[:, :length].set(ids)
     none = jnp.zeros((batch, new_slots), jnp.float32) if options.logprobs else None
     zeros, no = jnp.zeros(batch, jnp.int32), jnp.zeros(batch, bool)

@@ -69,7 +69,9 @@ def of_transformers(model: Any, ids: Any, mask: Any, **options: Any) -> np.ndarr
     return np.asarray(model.generate(ids, attention_mask=mask, **options))
 
 
-@pytest.mark.parametrize("name", _MODELS)
+@pytest.mark.parametrize(
+    "name", ["Llama", "Mistral", "GPT-2", pytest.param("BLOOM", marks=pytest.mark.full)]
+)
 @pytest.mark.parametrize(("batch", "length", "padding"), [(1, 1, 0), (3, 7, 4), (2, 18, 0)])
 def test_greedy_tokens_are_those_of_transformers(
     name: str, batch: int, length: int, padding: int
@@ -179,6 +181,10 @@ def test_by_hand_with_a_cache() -> None:
     assert int(kept.length) == 12
     assert kept.mask.sum() == 24
     assert jnp.isnan(lm(ids[:, :2], cache=kept).logits).all()  # it is full
+    for last in (1, 3):
+        few = lm(ids, cache=lm.init_cache(2, 13), logits_to_keep=last)
+        np.testing.assert_allclose(few.logits, whole.logits[:, -last:], rtol=1e-4, atol=1e-4)
+        assert lm(ids, logits_to_keep=last).logits.shape == (2, last, 120)
     assert lm.init_cache(1, 4, dtype=jnp.bfloat16).keys[0].dtype == jnp.bfloat16
 
 
