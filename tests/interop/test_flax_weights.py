@@ -531,7 +531,7 @@ def test_linen_layers_of_jaxnn_have_torchs_names() -> None:
 def test_the_documents_examples_run() -> None:
     text = (Path(__file__).parents[2] / "docs" / "weights.md").read_text()
     blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     names: dict[str, object] = {}
     for block in blocks:
         exec(compile(block, "docs/weights.md", "exec"), names)
